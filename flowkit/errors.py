@@ -17,11 +17,23 @@ class ConfigurationError(FlowkitError):
     """A setting, a URL or a decorator argument is wrong; the message names it and says what to write."""
 
 
-class WrongColour(FlowkitError):
+class UsageError(FlowkitError):
+    """A durable operation was called where or how it cannot work; the message names the right form. Never retried."""
+
+
+class WrongColour(UsageError):
     """A synchronous call was made where only an awaitable one can work, or the other way round."""
 
 
-class NotAllowedInStep(FlowkitError):
+class AmbiguousOrder(UsageError):
+    """A durable call was made from an asyncio task or thread that is no branch of the run (rule I2)."""
+
+
+class OutsideRun(UsageError):
+    """A durable operation that only makes sense inside a task was called outside of one."""
+
+
+class NotAllowedInStep(UsageError):
     """A durable operation was called inside a step, where it cannot be recorded."""
 
 
@@ -90,6 +102,14 @@ class RunBlocked(FlowkitError):
 
 class NonDeterminismError(RunBlocked):
     """What the body called differs from what its journal recorded (rule I3)."""
+
+
+class NotDurableWarning(UserWarning):
+    """A step ran as a plain function although a task was running: its result is not recorded (rule I2)."""
+
+
+class ReplayWarning(UserWarning):
+    """A replay differs from the record in a way that does no harm by itself, as arguments do (rule I3)."""
 
 
 class LeaseLost(FlowkitError):

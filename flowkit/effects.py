@@ -1,0 +1,88 @@
+"""What an operation may ask of the world. Drivers perform these; each has a before and an after, where it may crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, TypeVar
+
+from attrs import field, frozen
+
+from flowkit.records import Message, NewRun, Send
+
+_T = TypeVar("_T")
+
+
+@frozen
+class Invoke:
+    """Run the user's function once; the answer is a `Returned` or a `Raised`, never an exception."""
+
+    name: str
+    key: str
+    attempt: int
+    fn: Callable[..., object]
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+    timeout_s: float | None
+    threaded: bool = False  # a sync function in async code, to be run on a thread
+
+
+@frozen
+class Record:
+    """Make entries durable (rule D1); the answer is the position of the last one in the journal."""
+
+    kind: str
+    name: str
+    key: str
+    entries: tuple[bytes, ...]
+    consume: tuple[str, ...] = ()
+    spawn: tuple[NewRun, ...] = ()
+    send: tuple[Send, ...] = ()
+
+
+@frozen
+class Pause:
+    """Wait until a time: in place if that is soon, else by letting go of the run (rules R2, E4)."""
+
+    name: str
+    key: str
+    until_ms: int
+
+
+@frozen
+class Listen:
+    """Wait for a message that `match` picks from the inbox; None once `until_ms` has passed without one."""
+
+    name: str
+    key: str
+    match: Callable[[Message], bool]
+    until_ms: int | None = None
+
+
+@frozen
+class Advance:
+    """Run a child to its end in place of its parent (rule E3); the answer is its outcome."""
+
+    name: str
+    key: str
+    run: NewRun
+
+
+Effect = Invoke | Record | Pause | Listen | Advance
+Operation = Generator[Effect, Any, _T]  # what an effect answers differs by effect, so the answer is Any here
+
+
+@frozen
+class Returned:
+    """The function returned."""
+
+    value: object
+
+
+@frozen
+class Raised:
+    """The function raised."""
+
+    error: BaseException = field(eq=False)
+
+
+Outcome = Returned | Raised

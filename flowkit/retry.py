@@ -1,0 +1,102 @@
+"""How often a piece of work is tried, and how long to wait in between."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+from attrs import field, frozen
+
+from flowkit.errors import (
+    ConfigurationError,
+    NonRetryable,
+    RunBlocked,
+    SerializationError,
+    StepInterrupted,
+    UsageError,
+)
+
+NEVER_RETRIED = (NonRetryable, SerializationError, StepInterrupted, RunBlocked, UsageError)
+
+
+@frozen
+class Retry:
+    """Exponential back-off with jitter.
+
+    Args:
+        attempts: tries in all, the first included.
+        delay: seconds before the second try.
+        backoff: factor by which the delay grows with each further try.
+        max_delay: seconds that no delay exceeds.
+        jitter: each delay varies by up to this fraction of itself, either way.
+        on: errors of these classes are tried again; all others are final.
+
+    Example:
+        >>> Retry(attempts=5, delay=0.2, jitter=0).delay_after(ConnectionError(), 2)
+        0.4
+    """
+
+    attempts: int = field(default=3)
+    delay: float = field(default=0.2)
+    backoff: float = field(default=2.0)
+    max_delay: float = field(default=30.0)
+    jitter: float = field(default=0.1)
+    on: tuple[type[BaseException], ...] = (Exception,)
+
+    @attempts.validator
+    def _at_least_one(self, _attribute: object, value: object) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigurationError(f"attempts={value!r}: write a whole number of tries in all, 1 or more")
+
+    @delay.validator
+    @backoff.validator
+    @max_delay.validator
+    @jitter.validator
+    def _not_negative(self, attribute: object, value: object) -> None:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or math.isnan(float(str(value))) or float(str(value)) < 0:
+            name = getattr(attribute, "name", "value")
+            raise ConfigurationError(f"Retry({name}={value!r}): write a number of 0 or more")
+
+    def delay_after(self, error: BaseException, attempt: int) -> float | None:
+        """Seconds to wait after the given failed attempt (from 1), or None if that was the last."""
+        if attempt >= self.attempts or not isinstance(error, self.on):
+            return None
+        # the exponent is capped so that a large attempt count cannot overflow a float
+        delay = min(self.delay * self.backoff ** min(attempt - 1, 64), self.max_delay)
+        return delay * (1 + self.jitter * random.uniform(-1, 1)) if self.jitter else delay
+
+
+RetryPolicy = Retry | Callable[[BaseException, int], float | None]
+"""A `Retry`, or a function from the error and the number of failed attempts to seconds (None: give up)."""
+
+
+def policy_from(attempts: int | None, retry: RetryPolicy | None, where: str) -> RetryPolicy | None:
+    """Join the two ways of saying it; None if neither was used.
+
+    Raises:
+        ConfigurationError: if both are given and disagree, or one is not what it should be.
+    """
+    if attempts is None and retry is None:
+        return None
+    if retry is None:
+        return Retry(attempts=attempts if attempts is not None else 3)
+    if not isinstance(retry, Retry) and not callable(retry):
+        raise ConfigurationError(f"{where}: retry={retry!r} is neither a Retry nor a function (error, attempt) -> delay")
+    if attempts is not None:
+        raise ConfigurationError(f"{where}: give either attempts= or retry=, not both")
+    return retry
+
+
+def delay_after(policy: RetryPolicy, error: BaseException, attempt: int) -> float | None:
+    """Seconds until the next attempt, or None if the error is final (rule R4)."""
+    if isinstance(error, NEVER_RETRIED) or not isinstance(error, Exception):
+        return None
+    delay = policy.delay_after(error, attempt) if isinstance(policy, Retry) else policy(error, attempt)
+    if delay is None:
+        return None
+    asked = getattr(error, "retry_after", None)  # R4: a server that says when to come back is believed
+    if isinstance(asked, int | float) and not isinstance(asked, bool) and asked >= 0 and math.isfinite(asked):
+        return float(asked)
+    return max(0.0, delay)
