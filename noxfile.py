@@ -1,0 +1,51 @@
+"""The chores: `nox` runs what CI runs, `nox -s NAME` one of them, `nox -l` lists them."""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.sessions = ["lint", "types", "arch", "docs", "tests"]
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = True
+
+
+def install_wheel(session: nox.Session, extra: str) -> None:
+    """Build the wheel and install it with one extra, so that what is tested is what would be shipped."""
+    target = Path(session.create_tmp()) / "dist"
+    for old in target.glob("*.whl"):
+        old.unlink()
+    session.run("pip", "wheel", "-q", "--no-deps", "-w", str(target), ".", silent=True)
+    (wheel,) = target.glob("*.whl")
+    session.install("-q", f"{wheel}[{extra}]")
+    session.install("-q", "--no-deps", "--force-reinstall", str(wheel))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and suspicious code."""
+    session.install("-q", ".[lint]")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict mypy on everything."""
+    session.install("-q", "-e", ".[types]")
+    session.run("mypy")
+
+
+@nox.session
+def arch(session: nox.Session) -> None:
+    """The import contracts of `[tool.importlinter]`."""
+    session.install("-q", "-e", ".[test]")
+    session.run("lint-imports", "--no-logo")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests, against the built wheel; arguments go to pytest."""
+    install_wheel(session, "test")
+    session.run("pytest", "-n", "2", *session.posargs)
