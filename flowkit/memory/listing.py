@@ -1,0 +1,67 @@
+"""Listing, counting and forgetting runs over the state of a memory storage."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from flowkit.errors import StorageError
+from flowkit.memory.order import NumberSet
+from flowkit.memory.run import Run
+from flowkit.memory.state import State
+from flowkit.records import Counts, Page, QueueCount, RunQuery
+
+_NOTHING = NumberSet()
+
+
+def page(state: State, query: RunQuery, cursor: str | None, limit: int) -> Page:
+    """One page, newest first. The cursor is the number of the last run shown, so later runs do not shift pages."""
+    narrowest = min(_candidates(state, query), key=len)
+    matching = (run for number in narrowest.below(_bound(cursor, state)) if _fits(run := state.numbered[number], query))
+    runs = list(islice(matching, limit + 1))
+    more = len(runs) > limit > 0
+    shown = runs[:limit]
+    return Page(tuple(run.header() for run in shown), str(shown[-1].seq) if more else None)
+
+
+def counts(state: State) -> Counts:
+    """How many runs there are of each status, and how many are ready in each queue."""
+    by_status = {status: len(numbers) for status, numbers in state.by_status.items()}
+    waiting = sorted((pair, lane.ready_count) for pair, lane in state.lanes.items() if lane.ready_count)
+    return Counts(by_status, tuple(QueueCount(queue, task, ready) for (queue, task), ready in waiting))
+
+
+def purge(state: State, before_ms: int, limit: int) -> int:
+    """Forget runs that finished before a time, the oldest first."""
+    for forgotten in range(limit):
+        first = state.finished.first()
+        if first is None or first[0][0] >= before_ms:
+            return forgotten
+        state.forget(first[1])
+    return max(limit, 0)
+
+
+def _candidates(state: State, query: RunQuery) -> list[NumberSet]:
+    found = [state.everything]
+    if query.status is not None:
+        found.append(state.by_status[query.status])
+    if query.task is not None:
+        found.append(state.by_task.get(query.task, _NOTHING))
+    if query.tag is not None:
+        found.append(state.by_tag.get(query.tag, _NOTHING))
+    return found
+
+
+def _fits(run: Run, query: RunQuery) -> bool:
+    return (
+        query.status in (None, run.status)
+        and query.task in (None, run.new.task)
+        and (query.tag is None or query.tag in run.new.tags)
+    )
+
+
+def _bound(cursor: str | None, state: State) -> int:
+    if cursor is None:
+        return state.next_number
+    if not cursor.isdecimal():
+        raise StorageError(f"{cursor!r} is no cursor of this storage; pass one that an earlier page gave")
+    return int(cursor)
