@@ -25,7 +25,7 @@ def install_wheel(session: nox.Session, extra: str) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style and suspicious code."""
-    session.install("-q", ".[lint]")
+    session.install("-q", *nox.project.load_toml()["project"]["optional-dependencies"]["lint"])
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
 
