@@ -5,7 +5,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.5"
-nox.options.sessions = ["lint", "types", "arch", "tests"]
+nox.options.sessions = ["lint", "types", "arch", "docs", "tests"]
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
@@ -42,6 +42,13 @@ def arch(session: nox.Session) -> None:
     """The import contracts of `[tool.importlinter]`."""
     session.install("-q", "-e", ".[test]")
     session.run("lint-imports", "--no-logo")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, where a warning is an error."""
+    session.install("-q", "-e", ".[docs]")
+    session.run("sphinx-build", "-q", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html")
 
 
 @nox.session
