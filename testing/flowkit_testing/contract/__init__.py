@@ -1,0 +1,48 @@
+"""What any storage must do: subclass `StorageContract`, and every rule of the protocol is a test of yours.
+
+    from flowkit_testing.contract import StorageContract
+
+
+    class TestMyStorage(StorageContract):
+        def make_storage(self, tmp_path):
+            return MyStorage(tmp_path / "store")
+
+All times are virtual (`now_ms` is always given), so nothing sleeps; what waits runs on a thread and is woken.
+"""
+
+from flowkit_testing.contract.base import StorageSuite
+from flowkit_testing.contract.claiming import Claiming
+from flowkit_testing.contract.committing import Committing
+from flowkit_testing.contract.keeping import Opening, Purging, Values
+from flowkit_testing.contract.leasing import Leasing
+from flowkit_testing.contract.messages import Cancelling, Ending, Sending
+from flowkit_testing.contract.payloads import Payloads
+from flowkit_testing.contract.racing import Racing
+from flowkit_testing.contract.reading import Listing, Loading
+from flowkit_testing.contract.submitting import Submitting
+from flowkit_testing.contract.suspending import Suspending
+from flowkit_testing.contract.waiting import Waiting
+
+
+class StorageContract(
+    Submitting,
+    Claiming,
+    Leasing,
+    Committing,
+    Suspending,
+    Sending,
+    Cancelling,
+    Ending,
+    Loading,
+    Listing,
+    Purging,
+    Values,
+    Opening,
+    Waiting,
+    Racing,
+    Payloads,
+):
+    """The whole contract. Override `make_storage`; `reopen` and `another` where data outlives the object."""
+
+
+__all__ = ["StorageContract", "StorageSuite"]
