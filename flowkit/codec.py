@@ -1,0 +1,86 @@
+"""`JsonCodec`: values to JSON text and back, so that what is read is what was written (rule D5)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from cattrs import Converter
+
+from flowkit.codec_base import ClassNotFound, Codec, Json, Unencodable
+from flowkit.codec_hints import Plans
+from flowkit.codec_paths import describe, find_cycle, find_path, remedy
+from flowkit.errors import SerializationError
+
+__all__ = ["ClassNotFound", "Codec", "Json", "JsonCodec"]
+
+_to_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+_from_text = json.JSONDecoder().decode
+
+
+class JsonCodec:
+    """Stores values as JSON that people can read; each comes back equal and of the same type.
+
+    JSON's types (with dict keys of any type, NaN, infinities, integers of any size), tuples, sets, frozensets, bytes,
+    dates and times, Decimals, UUIDs, paths, complex numbers, enums, attrs classes, dataclasses, TypedDicts and
+    NamedTuples survive, nested in one another. Where an annotation says what a value is, its form is shorter; a value
+    that is something else than its annotation says still comes back as what it is.
+
+    Args:
+        converter: a cattrs converter with hooks for further classes, or other hooks for some of these. It is copied.
+            Hooks that are registered for a class come before flowkit's own.
+
+    Raises:
+        SerializationError: from `to_json`, where a value would not come back as itself, naming the path to it; from
+            `loads` and `from_json`, for data that this codec has not written.
+
+    Example:
+        >>> codec = JsonCodec()
+        >>> codec.dumps(codec.to_json({"sizes": (1, 2)}))
+        b'{"sizes":{"$":"tuple","=":[1,2]}}'
+        >>> codec.from_json(codec.loads(b'[1,2]'), tuple[int, ...])
+        (1, 2)
+    """
+
+    def __init__(self, converter: Converter | None = None) -> None:
+        self._plans = Plans(Converter() if converter is None else converter.copy())
+
+    def to_json(self, value: object, hint: object = Any) -> Json:
+        """The value as a JSON document that shares nothing with it."""
+        try:
+            return self._plans.plan(hint).encode(value)
+        except Unencodable as error:
+            path, what = find_path(value, error.value), describe(error.value)
+            msg = f"{path}: {what} {error.reason}; {remedy(error.value)}"
+            raise SerializationError(msg) from None
+        except RecursionError:
+            cycle = find_cycle(value)
+            msg = f"{cycle}: contains itself" if cycle else "$: nested too deeply"
+            raise SerializationError(f"{msg}; store it in parts, or by id") from None  # noqa: EM102  # one remedy for both
+
+    def from_json(self, data: Json, hint: object = Any) -> object:
+        """The value that `to_json` was given."""
+        try:
+            return self._plans.plan(hint).decode(data)
+        except SerializationError:
+            raise
+        except Exception as error:  # D5: data is untrusted, so anything can be wrong with it
+            msg = f"stored data does not make a value: {type(error).__name__}: {error}"
+            raise SerializationError(msg) from error
+
+    def dumps(self, document: Json) -> bytes:
+        """The document as JSON text in UTF-8. Override it, together with `loads`, to encrypt or compress."""
+        try:
+            # Lone surrogates, as in the names of undecodable files, are kept.
+            return _to_text(document).encode("utf-8", "surrogatepass")
+        except (TypeError, ValueError, RecursionError) as error:
+            msg = f"a document cannot be written as JSON: {error}"
+            raise SerializationError(msg) from error
+
+    def loads(self, data: bytes) -> Json:
+        """The document that `dumps` was given."""
+        try:
+            return cast("Json", _from_text(data.decode("utf-8", "surrogatepass")))
+        except (ValueError, RecursionError) as error:
+            msg = f"stored bytes are not the JSON that this codec writes ({error}); were they written with another codec?"
+            raise SerializationError(msg) from error

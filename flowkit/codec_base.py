@@ -1,0 +1,65 @@
+"""What every codec promises, and the few words that the codec's modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+from attrs import frozen
+
+from flowkit.errors import SerializationError
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+"""A plain JSON value. NaN, the infinities and integers of any size are included, as the standard library writes them."""
+
+TAG = "$"
+"""The one reserved key: an object that has it says itself what it is. A user's own dict with it is written escaped."""
+
+VALUE = "="
+"""Beside `TAG`: what the kind's own form of the value is. No attribute of a class can have this name."""
+
+
+class Codec(Protocol):
+    """Turns values into JSON documents and documents into bytes, and back.
+
+    The two halves are separate so that either can be replaced alone: override `dumps` and `loads` to encrypt or
+    compress, `to_json` and `from_json` to store classes of your own in another way. `flowkit.codec.JsonCodec` is the
+    one that is used by default.
+    """
+
+    def to_json(self, value: object, hint: object = Any) -> Json:
+        """The value as a JSON document; raises `SerializationError` where it could not come back as itself."""
+
+    def from_json(self, data: Json, hint: object = Any) -> object:
+        """The value that `to_json` was given, equal and of the same type, when it is given the same `hint`."""
+
+    def dumps(self, document: Json) -> bytes:
+        """The document as bytes."""
+
+    def loads(self, data: bytes) -> Json:
+        """The document that `dumps` was given; raises `SerializationError` if the bytes are not from there."""
+
+
+@frozen
+class Plan:
+    """How the values of one annotation are written and read."""
+
+    encode: Callable[[object], Json]
+    decode: Callable[[Json], object]
+
+
+class Unencodable(SerializationError):
+    """Raised deep inside a value by what cannot be stored; the codec adds the path and raises it anew."""
+
+    def __init__(self, value: object, reason: str) -> None:
+        super().__init__(reason)
+        self.value = value
+        self.reason = reason
+
+
+class ClassNotFound(SerializationError):
+    """A stored value names a class that this process has not imported, or that is no longer there."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name

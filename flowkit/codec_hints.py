@@ -1,0 +1,212 @@
+"""Values with an annotation: written shorter, because the annotation says what they are (rule D5).
+
+A plan never trusts its annotation. A value that is exactly what the annotation says is written in the short form; any
+other value is written as if it had none, and recognised as such when it is read. So nothing is coerced, nothing lost.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections import abc
+from collections.abc import Callable, Hashable, Mapping
+from threading import RLock
+from typing import Any, TypeVar, cast, get_args, get_origin
+
+import typing_extensions
+from cattrs import Converter
+from cattrs.errors import StructureHandlerNotFoundError
+
+from flowkit.codec_base import TAG, Json, Plan, Unencodable
+from flowkit.codec_classes import is_record, record_plan
+from flowkit.codec_containers import Containers
+from flowkit.codec_scalars import PATH_HINTS, SCALARS, Scalar
+from flowkit.hints import class_hints
+from flowkit.tagging import Tagging, untag_class
+
+_WRAPPERS = {
+    typing.Annotated,
+    typing.Required,
+    typing.NotRequired,
+    typing.Final,
+    typing.ClassVar,
+    typing_extensions.ReadOnly,
+}
+"""Annotations that say something about the place of a value, not about the value."""
+
+_UNIONS = {typing.Union, types.UnionType}
+_SCALARS = {scalar.cls: scalar for scalar in SCALARS}
+_SCALARS.update({hint: _SCALARS[cls] for hint, cls in PATH_HINTS.items()})
+
+
+class Plans:
+    """Makes the plan of each annotation and class once, and keeps it.
+
+    cattrs decides which hooks a class has: the user's, registered on the converter, come before flowkit's own.
+    """
+
+    def __init__(self, converter: Converter) -> None:
+        self.tagging = Tagging(self)
+        self.untyped = Plan(self.tagging.encode, self.tagging.decode)
+        self._containers = Containers(self.tagging)
+        self._lock = RLock()
+        self._pending: set[object] = set()
+        self._hints: dict[object, Plan] = {}
+        self._records: dict[object, Plan] = {}
+        self._classes: dict[type, Plan | None] = {}
+        self._converter = converter
+        _refuse_halves(converter)
+        converter.register_unstructure_hook_factory(is_record, lambda cls: self._record(cls).encode)
+        converter.register_structure_hook_factory(is_record, lambda cls: _as_structure(self._record(cls)))
+
+    def plan(self, hint: object) -> Plan:
+        """The plan of an annotation; one that says nothing usable is treated as `Any`."""
+        try:
+            found = self._hints.get(hint)
+        except TypeError:  # an annotation that cannot be hashed, such as Annotated[int, []]
+            return self._make(hint)
+        return found or self._once(self._hints, hint, lambda: self._make(hint))
+
+    def class_plan(self, cls: type) -> Plan | None:
+        """The plan of a class that can be stored, or None."""
+        if cls not in self._classes:
+            self._classes[cls] = self._hooks_of(cls)
+        return self._classes[cls]
+
+    def _once(self, table: dict[object, Plan], key: object, make: Callable[[], Plan]) -> Plan:
+        """Make a plan that may need itself, as a tree's does."""
+        with self._lock:
+            if key in table:
+                return table[key]
+            mark = (id(table), key)
+            if mark in self._pending:
+                return Plan(lambda value: table[key].encode(value), lambda data: table[key].decode(data))
+            self._pending.add(mark)
+            try:
+                table[key] = make()
+            finally:
+                self._pending.discard(mark)
+            return table[key]
+
+    # ---- classes -----------------------------------------------------------------------------------------------------
+
+    def _record(self, cls: type, arguments: tuple[object, ...] = ()) -> Plan:
+        return self._once(self._records, (cls, arguments), lambda: self._make_record(cls, arguments))
+
+    def _make_record(self, cls: type, arguments: tuple[object, ...]) -> Plan:
+        known = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
+        hints = {name: substitute(hint, known) for name, hint in class_hints(cls).items()}
+        return record_plan(cls, hints, self.plan, self.untyped)
+
+    def _hooks_of(self, cls: type) -> Plan | None:
+        if cls in self.tagging.own or cls.__module__ == "builtins":
+            return None
+        try:
+            structure = self._converter.get_structure_hook(cls)
+            unstructure = self._converter.get_unstructure_hook(cls)
+        except StructureHandlerNotFoundError:
+            return None
+        if is_record(cls) and unstructure is self._record(cls).encode:
+            return self._record(cls)
+
+        def encode(value: object) -> Json:
+            document = unstructure(value)
+            if document is value:
+                raise Unencodable(value, "has a structure hook in the codec's converter, but no unstructure hook")
+            return self.tagging.encode(document)
+
+        return Plan(encode, lambda data: structure(self.tagging.decode(data), cls))
+
+    # ---- annotations -------------------------------------------------------------------------------------------------
+
+    def _make(self, hint: object) -> Plan:
+        hint = unwrap(hint)
+        if isinstance(hint, Hashable) and hint in _SCALARS:
+            return self._scalar(_SCALARS[hint])
+        origin, arguments = get_origin(hint), get_args(hint)
+        if origin in _UNIONS:
+            return self._union([unwrap(argument) for argument in arguments if argument is not type(None)])
+        if origin is None:
+            return self._bare(hint)
+        if isinstance(origin, type) and is_record(origin):
+            return self._generic(origin, arguments)
+        return self._containers.plan(origin, [self.plan(argument) for argument in arguments], arguments) or self.untyped
+
+    def _bare(self, hint: object) -> Plan:
+        if typing_extensions.is_typeddict(hint):
+            hints = class_hints(cast("type", hint))
+            return self._containers.typed_dict({name: self.plan(each) for name, each in hints.items()})
+        if isinstance(hint, type):
+            if (plan := self._containers.plan(hint, [], ())) is not None:
+                return plan
+            if (plan := self.class_plan(hint)) is not None:
+                return self.tagging.members({hint: plan}, short=hint)
+        return self.untyped
+
+    def _generic(self, cls: type, arguments: tuple[object, ...]) -> Plan:
+        plan = self.class_plan(cls)
+        if plan is self._record(cls):
+            plan = self._record(cls, arguments)
+        return self.tagging.members({cls: plan}, short=cls) if plan is not None else self.untyped
+
+    def _union(self, members: list[object]) -> Plan:
+        if len(members) == 1:  # Optional: no short form is null, so null is None under every annotation
+            return self.plan(members[0])
+        known = {cls: plan for cls in members if isinstance(cls, type) and (plan := self.class_plan(cls))}
+        return self.tagging.members(known) if known else self.untyped
+
+    def _scalar(self, scalar: Scalar) -> Plan:
+        cls, form, to_form, from_form = scalar.cls, scalar.form, scalar.encode, scalar.decode
+        foreign, untyped = self.tagging.foreign, self.tagging.decode
+        return Plan(
+            lambda value: to_form(value) if type(value) is cls else foreign(value),
+            lambda data: from_form(data) if type(data) is form else untyped(data),
+        )
+
+
+def unwrap(hint: object) -> object:
+    """The annotation of the value itself: without Annotated, Required, NewType, type aliases and the like."""
+    for _ in range(100):  # an alias of an alias, not a circle
+        origin = get_origin(hint)
+        if origin in _WRAPPERS:
+            hint = get_args(hint)[0]
+        elif isinstance(hint, typing.NewType):
+            hint = hint.__supertype__
+        elif isinstance(hint, typing_extensions.TypeAliasType):
+            hint = hint.__value__
+        elif isinstance(origin, typing_extensions.TypeAliasType):
+            hint = substitute(origin.__value__, dict(zip(origin.__type_params__, get_args(hint), strict=False)))
+        else:
+            return hint
+    return Any
+
+
+def substitute(hint: object, known: Mapping[object, object]) -> object:
+    """The annotation with its type variables replaced; one that is not known becomes `Any`."""
+    if isinstance(hint, TypeVar):
+        return known.get(hint, Any)
+    parameters = getattr(hint, "__parameters__", ())
+    if not parameters or isinstance(hint, type):
+        return hint
+    try:
+        return cast("Any", hint)[tuple(known.get(parameter, Any) for parameter in parameters)]
+    except TypeError:
+        return Any
+
+
+def _as_structure(plan: Plan) -> Callable[[Any, Any], object]:
+    return lambda data, _: plan.decode(data)
+
+
+def _refuse_halves(converter: Converter) -> None:
+    """Take back what cattrs does by default to classes derived from builtin ones: it keeps only a part of them."""
+
+    def refuse(cls: Any) -> Callable[[Any, Any], object]:  # noqa: ANN401  # cattrs' own signature
+        message = "kept only in part"
+        raise StructureHandlerNotFoundError(message, type_=cls)
+
+    converter.register_structure_hook_factory(_is_builtin_kind, refuse)
+
+
+def _is_builtin_kind(cls: object) -> bool:
+    return isinstance(cls, type) and issubclass(cls, (int, float, complex, abc.Iterable, abc.Awaitable))

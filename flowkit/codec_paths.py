@@ -1,0 +1,116 @@
+"""Where in a value the part is that cannot be stored, and what to do about it: only for the error message."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Iterator, Mapping
+
+from flowkit.codec_classes import is_named_tuple
+from flowkit.codec_names import class_name
+
+
+def find_path(root: object, part: object) -> str:
+    """The path from a value to a part of it, as in `$.items[3].socket`; `$` alone if it is not found."""
+    queue: deque[tuple[object, str]] = deque([(root, "$")])
+    seen: set[int] = set()
+    while queue:
+        value, path = queue.popleft()
+        if value is part:
+            return path
+        if id(value) not in seen:
+            seen.add(id(value))
+            queue.extend((child, path + label) for label, child in _children(value))
+    return "$"
+
+
+def find_cycle(root: object) -> str | None:
+    """The path to a part that contains itself, or None if no part does."""
+    ancestors: set[int] = set()
+    stack: list[tuple[object, str, Iterator[tuple[str, object]]]] = [(root, "$", iter(_children(root)))]
+    ancestors.add(id(root))
+    done: set[int] = set()
+    while stack:
+        value, path, children = stack[-1]
+        for label, child in children:
+            if id(child) in ancestors:
+                return path + label
+            if id(child) not in done:
+                ancestors.add(id(child))
+                stack.append((child, path + label, iter(_children(child))))
+                break
+        else:
+            stack.pop()
+            ancestors.discard(id(value))
+            done.add(id(value))
+    return None
+
+
+def describe(value: object) -> str:
+    """The class of a value, for a message."""
+    cls = type(value)
+    return cls.__qualname__ if cls.__module__ == "builtins" else class_name(cls)
+
+
+def remedy(value: object) -> str:
+    """What to do about a value that cannot be stored."""
+    cls = type(value)
+    if inspect.iscoroutine(value) or inspect.isawaitable(value):
+        return "await it first"
+    if inspect.isroutine(value) or isinstance(value, type):
+        return "pass its name, or look it up inside the step"
+    if isinstance(value, Iterator):
+        return "make it a list first"
+    if "<locals>" in cls.__qualname__:
+        return "define the class at module level, or name it in the annotation"
+    for base in (bool, int, float, complex, str, bytes, dict, list, tuple, set, frozenset):
+        if isinstance(value, base):
+            return f"convert it with {base.__name__}(...) first"
+    if hasattr(value, "close") or hasattr(value, "acquire"):
+        return "open it inside the step that uses it, and pass what it is opened with"
+    return "make it an attrs class or a dataclass, or register hooks for it: JsonCodec(converter=...)"
+
+
+def _children(value: object) -> list[tuple[str, object]]:
+    """The parts of a value and how each is reached from it."""
+    match value:
+        case str() | bytes() | bytearray() | int() | float() | range():
+            return []
+        case Mapping():
+            return [pair for k, v in dict.items(value) for pair in ((f".keys()[{_text(k)}]", k), (_key(k), v))] if isinstance(value, dict) else []  # noqa: E501
+        case tuple() if is_named_tuple(type(value)):
+            return [(f".{name}", item) for name, item in zip(type(value)._fields, value, strict=False)]  # type: ignore[attr-defined]  # checked
+        case list() | tuple() | deque():
+            return [(f"[{i}]", item) for i, item in enumerate(value)]
+        case set() | frozenset():
+            return [(f"{{{_text(item)}}}", item) for item in value]
+        case BaseException():
+            return [(f".args[{i}]", item) for i, item in enumerate(value.args)] + _attributes(value)
+    return _attributes(value)
+
+
+def _attributes(value: object) -> list[tuple[str, object]]:
+    found: dict[str, object] = {}
+    for cls in type(value).__mro__:
+        for name in cls.__dict__.get("__slots__", ()):
+            try:
+                found[f".{name}"] = object.__getattribute__(value, name)
+            except AttributeError:
+                continue
+    try:
+        found.update({f".{name}": item for name, item in object.__getattribute__(value, "__dict__").items()})
+    except AttributeError:
+        pass
+    return list(found.items())
+
+
+def _key(key: object) -> str:
+    return f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{_text(key)}]"
+
+
+def _text(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # a broken __repr__ must not hide the error that is being told
+        text = f"a {type(value).__qualname__}"
+    return text if len(text) <= 40 else text[:37] + "..."
