@@ -10,6 +10,9 @@ nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 
+# Keeps the working directory off the import path, in subprocesses too: the installed wheel is what is tested.
+INSTALLED_ONLY = {"PYTHONSAFEPATH": "1"}
+
 
 def install_wheel(session: nox.Session, extra: str) -> None:
     """Build the wheel and install it with one extra, so that what is tested is what would be shipped."""
@@ -55,4 +58,14 @@ def docs(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests, against the built wheel; arguments go to pytest."""
     install_wheel(session, "test")
-    session.run("pytest", "-n", "2", *session.posargs)
+    session.run("pytest", "-n", "2", *session.posargs, env=INSTALLED_ONLY)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Branch coverage of the tests, subprocesses included; under 95 % it fails."""
+    install_wheel(session, "test")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", "-n", "2", *session.posargs, env=INSTALLED_ONLY)
+    session.run("coverage", "combine", "-q")
+    session.run("coverage", "report")
