@@ -11,7 +11,9 @@ import pytest
 from flowkit.records import (
     AnyOf,
     Commit,
+    Created,
     Delivery,
+    Done,
     Exactly,
     Go,
     Grant,
@@ -25,8 +27,6 @@ from flowkit.records import (
     Then,
     Verdict,
 )
-from flowkit.records import Created as CreatedRun
-from flowkit.records import Done as Applied
 from flowkit.storage import Storage
 
 T0 = 1_700_000_000_000  # when every test begins
@@ -101,7 +101,7 @@ class Writer:
     def try_(self, commit: Commit, now_ms: int = T0) -> Verdict:
         """Send a commit and take what comes."""
         (verdict,) = self.storage.commit([commit], now_ms=now_ms)
-        if isinstance(verdict, Applied):
+        if isinstance(verdict, Done):
             self.length = verdict.length
         return verdict
 
@@ -113,10 +113,10 @@ class Writer:
         spawn: tuple[NewRun, ...] = (),
         send: tuple[Send, ...] = (),
         now_ms: int = T0,
-    ) -> Applied:
+    ) -> Done:
         """Commit, which must be applied."""
         verdict = self.try_(self.draft(*entries, then=then, consume=consume, spawn=spawn, send=send), now_ms)
-        assert isinstance(verdict, Applied), verdict
+        assert isinstance(verdict, Done), verdict
         return verdict
 
 
@@ -125,12 +125,12 @@ def grant(token: str, *, worker: str = "worker-1", lease_ms: int = LEASE_MS) -> 
     return Grant(worker, token, lease_ms)
 
 
-def begin(storage: Storage, run_id: str = "run", *, token: str | None = None, now_ms: int = T0) -> Writer:
+def begin(storage: Storage, run_id: str = "run", *, owner: str | None = None, now_ms: int = T0) -> Writer:
     """Create a run that is born claimed."""
     (answer,) = storage.submit(
-        [NewRun(run_id, "task", b"input", grant=grant(token or f"born-{run_id}"))], now_ms=now_ms
+        [NewRun(run_id, "task", b"input", grant=grant(owner or f"born-{run_id}"))], now_ms=now_ms
     )
-    assert isinstance(answer, CreatedRun), answer
+    assert isinstance(answer, Created), answer
     assert answer.lease is not None
     return Writer(storage, answer.lease)
 
@@ -140,9 +140,9 @@ def enqueue(storage: Storage, *run_ids: str, now_ms: int = T0) -> None:
     storage.submit([NewRun(run_id, "task", b"input") for run_id in run_ids], now_ms=now_ms)
 
 
-def take(storage: Storage, run_id: str = "run", token: str = "taker", *, now_ms: int = T0) -> Writer:
+def take(storage: Storage, run_id: str = "run", owner: str = "taker", *, now_ms: int = T0) -> Writer:
     """Claim one run, which must be possible."""
-    claimed = storage.claim(grant(token), Exactly(run_id), 1, now_ms=now_ms)
+    claimed = storage.claim(grant(owner), Exactly(run_id), 1, now_ms=now_ms)
     assert [lease.run_id for lease in claimed.leases] == [run_id], claimed
     return Writer(storage, claimed.leases[0], header_of(storage, run_id).length)
 

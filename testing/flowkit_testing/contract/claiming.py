@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowkit.records import AnyOf, Block, Exactly, Finish, NewRun, RunStatus, Suspend, Yield
+from flowkit.records import AnyOf, Block, Exactly, Finish, NewRun, RunStatus, Suspend, Then, Yield
 from flowkit.storage import Storage
 from flowkit_testing.contract.base import (
     ANY_TASK,
@@ -134,7 +134,7 @@ class Claiming(StorageSuite):
         fences = [writer.lease.fence]
         for turn in range(5):
             writer.write(then=Yield())
-            writer = take(storage, token=f"turn-{turn}")
+            writer = take(storage, owner=f"turn-{turn}")
             fences.append(writer.lease.fence)
 
         assert fences == sorted(set(fences))
@@ -207,7 +207,7 @@ class Claiming(StorageSuite):
         """A run that is not ready, due or left alone is not granted, and not changed."""
         if state != "unknown":
             writer = begin(storage)
-            ends = {
+            ends: dict[str, Then] = {
                 "waiting": Suspend(wake_at_ms=T0 + 10, inbox_at_least=1),
                 "blocked": Block(b"why"),
                 "finished": Finish(RunStatus.FAILED, b"why"),

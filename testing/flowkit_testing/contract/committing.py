@@ -1,5 +1,6 @@
 """Contract: one commit is one atomic change of one run."""
 
+# ruff: noqa: PLR2004 - an expected number is its own explanation
 from __future__ import annotations
 
 import pytest

@@ -1,6 +1,9 @@
 """Contract: what is forgotten and what is kept: purge, shared values, reopening the storage."""
 
+# ruff: noqa: PLR2004 - an expected number is its own explanation
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 
@@ -49,7 +52,7 @@ class Purging(StorageSuite):
         old.write(b"entry", then=DONE)
         storage.purge(FAR)
 
-        begin(storage, token="new")
+        begin(storage, owner="new")
 
         assert (snapshot_of(storage).entries, header_of(storage).inbox) == ((), 0)
         assert tell(storage, "id") == "delivered"
@@ -169,7 +172,7 @@ class Opening(StorageSuite):
         writer = begin(storage)
         storage.close()
 
-        calls = [
+        calls: list[Callable[[], object]] = [
             lambda: storage.submit([NewRun("new", "task", b"")], now_ms=T0),
             lambda: claim_ids(storage, "token"),
             lambda: writer.try_(writer.draft(b"x")),

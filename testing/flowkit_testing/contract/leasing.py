@@ -1,5 +1,6 @@
 """Contract: leases end, are renewed, and are taken over."""
 
+# ruff: noqa: PLR2004 - an expected number is its own explanation
 from __future__ import annotations
 
 from attrs import evolve
@@ -26,7 +27,7 @@ class Leasing(StorageSuite):
         """R4: takeovers in a row are counted, in the lease and in the header."""
         begin(storage)
 
-        crashes = [take(storage, token=f"t{n}", now_ms=T0 + n * LEASE_MS).lease.crashes for n in (1, 2, 3)]
+        crashes = [take(storage, owner=f"t{n}", now_ms=T0 + n * LEASE_MS).lease.crashes for n in (1, 2, 3)]
 
         assert crashes == [1, 2, 3]
         assert header_of(storage).crashes == 3
@@ -39,7 +40,7 @@ class Leasing(StorageSuite):
         taker.write(b"progress", now_ms=END)
 
         assert header_of(storage).crashes == 0
-        assert take(storage, token="next", now_ms=END + LEASE_MS).lease.crashes == 1
+        assert take(storage, owner="next", now_ms=END + LEASE_MS).lease.crashes == 1
 
     def test_a_commit_without_entries_is_no_progress(self, storage: Storage) -> None:
         """R4: handing back or consuming does not hide crashes."""
@@ -47,7 +48,7 @@ class Leasing(StorageSuite):
         take(storage, now_ms=END).write(then=Yield(), now_ms=END)
 
         assert header_of(storage).crashes == 1
-        assert take(storage, token="next", now_ms=END).lease.crashes == 1
+        assert take(storage, owner="next", now_ms=END).lease.crashes == 1
 
     def test_handing_back_is_no_crash(self, storage: Storage) -> None:
         """X5: a run that was handed back can be claimed at once, and nobody is blamed."""
@@ -145,5 +146,5 @@ class Leasing(StorageSuite):
         assert header_of(storage).status is RunStatus.COMPENSATING
         taker.write(then=Suspend(wake_at_ms=END + 5), now_ms=END)
         assert header_of(storage).status is RunStatus.COMPENSATING
-        take(storage, token="again", now_ms=END + 5).write(then=Yield(), now_ms=END + 5)
+        take(storage, owner="again", now_ms=END + 5).write(then=Yield(), now_ms=END + 5)
         assert header_of(storage).status is RunStatus.COMPENSATING

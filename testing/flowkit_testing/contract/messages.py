@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowkit.records import Block, Delivery, Finish, Message, MessageKind, NewRun, RunStatus, Suspend, Yield
+from flowkit.records import Block, Delivery, Finish, Message, MessageKind, NewRun, RunStatus, Suspend, Then, Yield
 from flowkit.storage import Storage
 from flowkit_testing.contract.base import (
     LEASE_MS,
@@ -240,7 +240,7 @@ class Ending(StorageSuite):
     def test_nothing_else_can_be_reopened(self, storage: Storage, state: str) -> None:
         """X2: only failed and blocked runs; the others are left as they are."""
         writer = begin(storage)
-        ends = {
+        ends: dict[str, Then] = {
             "pending": Yield(),
             "waiting": Suspend(inbox_at_least=1),
             "succeeded": Finish(RunStatus.SUCCEEDED, b""),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from flowkit.errors import FlowkitError
@@ -49,7 +51,7 @@ class Payloads(StorageSuite):
         snapshot = snapshot_of(storage)
         assert (snapshot.input, snapshot.inbox[0].payload) == (payload, payload)
 
-        take(storage, token="token").write(payload, payload, then=Finish(RunStatus.SUCCEEDED, payload))
+        take(storage, owner="token").write(payload, payload, then=Finish(RunStatus.SUCCEEDED, payload))
         storage.compare_and_set("key", 0, payload)
 
         snapshot = snapshot_of(storage)
@@ -119,7 +121,7 @@ class Payloads(StorageSuite):
         writer = begin(storage)
         enqueue(storage, "peer")
         before = storage.list_runs(RunQuery()).headers
-        calls = {
+        calls: dict[str, Callable[[], object]] = {
             "input": lambda: storage.submit([NewRun("new", "task", large)], now_ms=T0),
             "fork": lambda: storage.submit([NewRun("new", "task", b"", entries=(b"", large))], now_ms=T0),
             "entry": lambda: writer.write(b"small", large),

@@ -1,5 +1,6 @@
 """Contract: many threads at once. Whatever the order, the rules hold."""
 
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from typing import TypeVar
 
 from attrs import evolve
 
-from flowkit.records import Created, Delivery, Done, Exactly, Gap, NewRun
+from flowkit.records import Created, Delivery, Done, Exactly, Gap, Lease, NewRun
 from flowkit.storage import Storage
 from flowkit_testing.contract.base import (
     LEASE_MS,
@@ -25,20 +26,21 @@ from flowkit_testing.contract.base import (
     tell,
 )
 
+A = TypeVar("A")
 T = TypeVar("T")
 PATIENCE_S = 60.0
 
 
-def together(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """Make calls at the same time, each on a thread of its own; their answers in order."""
-    barrier = Barrier(len(calls))
+def together(call: Callable[[A], T], arguments: Sequence[A]) -> list[T]:
+    """Make a call with each argument, all at the same time on threads of their own; the answers in order."""
+    barrier = Barrier(len(arguments))
 
-    def start(call: Callable[[], T]) -> T:
+    def start(argument: A) -> T:
         barrier.wait(PATIENCE_S)
-        return call()
+        return call(argument)
 
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(start, calls, timeout=PATIENCE_S))
+    with ThreadPoolExecutor(len(arguments)) as pool:
+        return list(pool.map(start, arguments, timeout=PATIENCE_S))
 
 
 class Racing(StorageSuite):
@@ -54,9 +56,7 @@ class Racing(StorageSuite):
                 writer.write(b"%s %d" % (run_id.encode(), n))
             return writer.length
 
-        lengths = together([lambda run_id=run_id: work(run_id) for run_id in runs])  # type: ignore[misc]  # bound early
-
-        assert lengths == [20] * 6
+        assert together(work, runs) == [20] * 6
         for run_id in runs:
             assert snapshot_of(storage, run_id).entries == tuple(b"%s %d" % (run_id.encode(), n) for n in range(20))
 
@@ -65,7 +65,7 @@ class Racing(StorageSuite):
         writer = begin(storage)
         for turn in range(10):
             commits = [writer.draft(b"%d" % n) for n in range(2)]
-            verdicts = together([lambda c=c: storage.commit([c], now_ms=T0)[0] for c in commits])  # type: ignore[misc]
+            verdicts = together(lambda commit: storage.commit([commit], now_ms=T0)[0], commits)
 
             assert sorted(type(verdict).__name__ for verdict in verdicts) == ["Done", "Gap"]
             assert Gap(turn + 1) in verdicts
@@ -76,7 +76,7 @@ class Racing(StorageSuite):
         writer = begin(storage)
         commit = writer.draft(b"once")
 
-        verdicts = together([lambda: storage.commit([commit], now_ms=T0)[0]] * 4)
+        verdicts = together(lambda commit: storage.commit([commit], now_ms=T0)[0], [commit] * 4)
 
         assert verdicts == [Done(1, cancel=False, inbox=0, now_ms=T0)] * 4
         assert snapshot_of(storage).entries == (b"once",)
@@ -85,7 +85,7 @@ class Racing(StorageSuite):
         """X1, D4: a run has one owner."""
         for turn in range(5):
             enqueue(storage, f"run-{turn}")
-            claims = together([lambda n=n, turn=turn: claim_ids(storage, f"token-{turn}-{n}") for n in range(4)])  # type: ignore[misc]
+            claims = together(lambda token: claim_ids(storage, token), [f"token-{turn}-{n}" for n in range(4)])
 
             assert sorted(len(claim) for claim in claims) == [0, 0, 0, 1]
 
@@ -99,9 +99,9 @@ class Racing(StorageSuite):
                 mine += granted
             return mine
 
-        claims = together([lambda n=n: work(n) for n in range(4)])  # type: ignore[misc]
+        claims = together(work, range(4))
 
-        assert sorted(sum(claims, [])) == sorted(f"run-{n}" for n in range(40))
+        assert sorted(run_id for granted in claims for run_id in granted) == sorted(f"run-{n}" for n in range(40))
 
     def test_a_zombie_against_its_successor(self, storage: Storage) -> None:
         """D4: once the successor has claimed, nothing of the zombie's is recorded."""
@@ -119,9 +119,9 @@ class Racing(StorageSuite):
             while isinstance(verdict, Gap):
                 writer.length = verdict.length
                 verdict = writer.try_(writer.draft(b"winner"), T0 + LEASE_MS)
-            return 1
+            return writer.length
 
-        written, _ = together([haunt, succeed])
+        written, _ = together(lambda call: call(), [haunt, succeed])
 
         assert snapshot_of(storage).entries == (b"zombie",) * written + (b"winner",)
 
@@ -132,7 +132,7 @@ class Racing(StorageSuite):
             (answer,) = storage.submit([NewRun("run", "task", b"%d" % name, grant=grant(f"t{name}"))], now_ms=T0)
             return isinstance(answer, Created)
 
-        created = together([lambda n=n: submit(n) for n in range(5)])  # type: ignore[misc]
+        created = together(submit, range(5))
 
         assert sum(created) == 1
         assert snapshot_of(storage).input == b"%d" % created.index(True)
@@ -141,7 +141,7 @@ class Racing(StorageSuite):
         """E5: exactly one delivers it."""
         enqueue(storage, "run")
 
-        answers = together([lambda: tell(storage, "id")] * 5)
+        answers = together(lambda message_id: tell(storage, message_id), ["id"] * 5)
 
         assert sorted(answers) == [Delivery.DELIVERED] + [Delivery.DUPLICATE] * 4
         assert header_of(storage).inbox == 1
@@ -149,14 +149,14 @@ class Racing(StorageSuite):
     def test_counting_together(self, storage: Storage) -> None:
         """A shared value that many raise by one misses none."""
 
-        def count() -> None:
+        def count(times: int) -> None:
             raised = 0
-            while raised < 10:
+            while raised < times:
                 value, revision = storage.get("key") or (b"0", 0)
                 if storage.compare_and_set("key", revision, b"%d" % (int(value) + 1)) is not None:
                     raised += 1
 
-        together([count] * 4)
+        together(count, [10] * 4)
 
         value = storage.get("key")
         assert value is not None
@@ -166,12 +166,10 @@ class Racing(StorageSuite):
         """R4: one crash is counted once, whoever takes over."""
         zombie = begin(storage)
 
-        claims = together(
-            [
-                lambda n=n: storage.claim(grant(f"t{n}"), Exactly("run"), 1, now_ms=T0 + LEASE_MS).leases  # type: ignore[misc]
-                for n in range(4)
-            ]
-        )
+        def take_over(token: str) -> tuple[Lease, ...]:
+            return storage.claim(grant(token), Exactly("run"), 1, now_ms=T0 + LEASE_MS).leases
+
+        claims = together(take_over, [f"token-{n}" for n in range(4)])
 
         leases = [lease for granted in claims for lease in granted]
         assert [lease.crashes for lease in leases] == [1]

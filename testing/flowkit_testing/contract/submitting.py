@@ -1,5 +1,6 @@
 """Contract: how runs come into being."""
 
+# ruff: noqa: PLR2004 - an expected number is its own explanation
 from __future__ import annotations
 
 from flowkit.records import Created, Exists, Finish, NewRun, RunStatus, Yield
@@ -79,7 +80,7 @@ class Submitting(StorageSuite):
 
     def test_a_run_born_claimed_is_nobody_elses(self, storage: Storage) -> None:
         """With a grant the run is leased in the same change that creates it."""
-        lease = begin(storage, token="mine").lease
+        lease = begin(storage, owner="mine").lease
 
         assert (lease.run_id, lease.owner, lease.crashes) == ("run", "mine", 0)
         assert (header_of(storage).status, header_of(storage).worker) == (RunStatus.RUNNING, "worker-1")
@@ -87,17 +88,17 @@ class Submitting(StorageSuite):
 
     def test_born_claimed_and_sent_again_gets_the_same_lease(self, storage: Storage) -> None:
         """D7: a submit whose answer was lost is sent again and is still its own."""
-        first = begin(storage, token="mine")
+        first = begin(storage, owner="mine")
         header = header_of(storage)
 
-        again = begin(storage, token="mine", now_ms=T0 + 1)
+        again = begin(storage, owner="mine", now_ms=T0 + 1)
 
         assert again.lease == first.lease
         assert header_of(storage) == header
 
     def test_born_claimed_is_no_ones_but_its_grants(self, storage: Storage) -> None:
         """Another grant for the same id is told that the run exists."""
-        begin(storage, token="mine")
+        begin(storage, owner="mine")
 
         (answer,) = storage.submit([NewRun("run", "task", b"input", grant=grant("other"))], now_ms=T0)
 
@@ -106,8 +107,8 @@ class Submitting(StorageSuite):
 
     def test_born_claimed_but_taken_over_is_not_given_back(self, storage: Storage) -> None:
         """D4: a resent submit does not bring a lost lease back."""
-        begin(storage, token="mine")
-        take(storage, token="other", now_ms=T0 + LEASE_MS)
+        begin(storage, owner="mine")
+        take(storage, owner="other", now_ms=T0 + LEASE_MS)
 
         (answer,) = storage.submit([NewRun("run", "task", b"input", grant=grant("mine"))], now_ms=T0 + LEASE_MS)
 
@@ -115,7 +116,7 @@ class Submitting(StorageSuite):
 
     def test_born_claimed_but_handed_back_is_not_claimed_again(self, storage: Storage) -> None:
         """A resent submit claims nothing: the run waits in its queue."""
-        begin(storage, token="mine").write(then=Yield())
+        begin(storage, owner="mine").write(then=Yield())
 
         (answer,) = storage.submit([NewRun("run", "task", b"input", grant=grant("mine"))], now_ms=T0)
 

@@ -1,5 +1,6 @@
 """Contract: how a run waits, and what wakes it."""
 
+# ruff: noqa: PLR2004 - an expected number is its own explanation
 from __future__ import annotations
 
 import pytest
@@ -160,7 +161,7 @@ class Suspending(StorageSuite):
         for turn in range(1, 6):
             writer.write(b"turn", then=Suspend(wake_at_ms=T0 + turn * 10), now_ms=T0 + turn * 10 - 5)
             assert claim_ids(storage, f"early-{turn}", now_ms=T0 + turn * 10 - 1) == []
-            writer = take(storage, token=f"turn-{turn}", now_ms=T0 + turn * 10)
+            writer = take(storage, owner=f"turn-{turn}", now_ms=T0 + turn * 10)
 
         assert writer.length == 5
         writer.write(then=Go())
