@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from attrs import field, frozen
 
-from flowkit.records import Message, NewRun, Send
+from flowkit.records import Message, NewRun, Send, Then
 
 _T = TypeVar("_T")
 
@@ -22,8 +22,19 @@ class Invoke:
     fn: Callable[..., object]
     args: tuple[object, ...]
     kwargs: Mapping[str, object]
-    timeout_s: float | None
+    timeout_s: float | None = None
     threaded: bool = False  # a sync function in async code, to be run on a thread
+
+
+@frozen
+class RunBody:
+    """Run the task's own function from its start; the answer is a `Returned` or a `Raised`."""
+
+    name: str
+    fn: Callable[..., object]
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+    key: str = ""
 
 
 @frozen
@@ -31,6 +42,7 @@ class Record:
     """Make entries durable (rule D1); the answer is the position of the last one in the journal."""
 
     kind: str
+    phase: str
     name: str
     key: str
     entries: tuple[bytes, ...]
@@ -40,8 +52,31 @@ class Record:
 
 
 @frozen
+class End:
+    """Let go of the run, for good or for a while, with the last entries of this incarnation."""
+
+    name: str
+    then: Then
+    entries: tuple[bytes, ...] = ()
+    consume: tuple[str, ...] = ()
+    send: tuple[Send, ...] = ()
+    key: str = ""
+
+
+@frozen
+class Reload:
+    """Read the journal again, before the body starts over; the answer is the `Journal`."""
+
+    name: str
+    key: str = ""
+
+
+@frozen
 class Pause:
-    """Wait until a time: in place if that is soon, else by letting go of the run (rules R2, E4)."""
+    """Wait until a time: in place if that is soon, else by letting go of the run (rules R2, E4).
+
+    The answer is True if cancellation was asked for meanwhile.
+    """
 
     name: str
     key: str
@@ -50,7 +85,10 @@ class Pause:
 
 @frozen
 class Listen:
-    """Wait for a message that `match` picks from the inbox; None once `until_ms` has passed without one."""
+    """Wait for a message that `match` picks from the inbox; the answer is the message.
+
+    None once `until_ms` has passed without one, or when cancellation was asked for.
+    """
 
     name: str
     key: str
@@ -60,14 +98,14 @@ class Listen:
 
 @frozen
 class Advance:
-    """Run a child to its end in place of its parent (rule E3); the answer is its outcome."""
+    """Run a child in the place of its parent (rule E3); the answer is a `ChildEnded` or a `ChildWaits`."""
 
     name: str
     key: str
     run: NewRun
 
 
-Effect = Invoke | Record | Pause | Listen | Advance
+Effect = Invoke | RunBody | Record | End | Reload | Pause | Listen | Advance
 Operation = Generator[Effect, Any, _T]  # what an effect answers differs by effect, so the answer is Any here
 
 
@@ -86,3 +124,20 @@ class Raised:
 
 
 Outcome = Returned | Raised
+
+
+@frozen
+class ChildEnded:
+    """The child is finished; `result` is its stored outcome."""
+
+    result: bytes
+
+
+@frozen
+class ChildWaits:
+    """The child was suspended or is being run elsewhere; it sends its parent this message when it ends."""
+
+    message_id: str
+
+
+ChildAnswer = ChildEnded | ChildWaits

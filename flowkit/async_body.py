@@ -1,0 +1,304 @@
+"""An async body on an event loop: outcomes delivered in journal order, parking, and letting go when nothing moves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from flowkit.effects import Outcome, Raised, Returned
+from flowkit.errors import NonDeterminismError
+from flowkit.quiescence import waits_only_on
+from flowkit.run import Blocked, Detached, Frame, Reason, Run, Scope, Suspended, current
+
+SETTLE_TURNS = 20  # turns of the loop after which a delivery's consequences count as done, however busy the loop is
+LINGER_S = 30.0  # how long a body may wait for something of its own (raw I/O) beside parked operations
+LOOK_AGAIN_S = 0.05
+
+
+class AsyncBody:
+    """One execution of an async task's function, and the state of the durable calls in it.
+
+    Two rules keep a replay on the path of the first time (rule I4). Outcomes are released one at a time, in the order
+    of the journal, each only after the loop has run whatever the one before set in motion. And nothing new starts
+    until all that is recorded has been delivered.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.loop = asyncio.get_running_loop()
+        self.root: asyncio.Task[object] | None = None
+        self.created = 0  # calls made whose coroutine has not ended
+        self.active = 0  # of those, the ones whose coroutine has begun
+        self.branches = 0  # scopes that run beside the root
+        self._tasks: set[asyncio.Task[object]] = set()  # that run a call, apart from the root
+        self._thread = threading.get_ident()
+        self._parked: dict[asyncio.Future[None], tuple[int | None, int | None]] = {}
+        self._turns: dict[int, asyncio.Future[None]] = {}  # replayed calls by the position of their outcome
+        self._live: deque[asyncio.Future[None]] = deque()  # new outcomes, in the order of their recording
+        self._gated: list[asyncio.Future[None]] = []  # new calls that wait for the replay to be over
+        self._settling = False
+        self._checking = False
+        self._linger_until: float | None = None
+
+    # ---- running the body -------------------------------------------------------------------------------------
+
+    async def execute(
+        self, fn: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> Outcome:
+        """Run the function as a task of its own until it ends or has been taken off the stack."""
+        frame = Frame(self.run, Scope("", self.run.started_at_ms), None, self._thread)
+        context = contextvars.copy_context()
+        context.run(current.set, frame)
+        self.run.ambient = None
+        self.run.unwind = self.unwind
+        coroutine = context.run(fn, *args, **kwargs)
+        self.root = self.loop.create_task(coroutine, context=context)  # type: ignore[arg-type]  # an async function
+        frame.task = self.root
+        await self._wait_for_root(self.root)
+        await self._settle_calls()
+        return _outcome_of(self.root)
+
+    async def _wait_for_root(self, root: asyncio.Task[object]) -> None:
+        while not root.done():
+            try:
+                await asyncio.wait({root})
+            except asyncio.CancelledError as error:  # our caller was cancelled: hand the run back (rule X5)
+                self.run.stop(Detached(error))
+
+    async def _settle_calls(self) -> None:
+        """Calls that the body left behind in tasks of its own: those in mid-effect settle, those that wait go."""
+        while self._tasks:
+            for task in self._tasks:
+                if self._parked or self._gated or self._turns or self.run.reason is not None:
+                    task.cancel()
+            try:
+                await asyncio.wait(set(self._tasks), timeout=LOOK_AGAIN_S)
+            except asyncio.CancelledError as error:
+                self.run.stop(Detached(error))
+
+    def unwind(self, _reason: Reason) -> None:
+        """Take the body off the stack by cancelling its root; safe from any thread."""
+        if threading.get_ident() == self._thread:
+            self._cancel_all()
+        else:
+            self.loop.call_soon_threadsafe(self._cancel_all)
+
+    def _cancel_all(self) -> None:
+        for task in (self.root, *self._tasks):
+            if task is not None and not task.done():
+                task.cancel()
+
+    # ---- calls ------------------------------------------------------------------------------------------------
+
+    def begin(self) -> asyncio.Task[object] | None:
+        """A call's coroutine has begun; returns the task to hand to `end`, if it is not the root."""
+        self.active += 1
+        task = asyncio.current_task()
+        if task is None or task is self.root or task in self._tasks:
+            return None
+        self._tasks.add(task)
+        return task
+
+    def end(self, task: asyncio.Task[object] | None) -> None:
+        """A call's coroutine has ended."""
+        self.active -= 1
+        self.created -= 1
+        if task is not None:
+            self._tasks.discard(task)
+        if self._parked:
+            self._check_soon()
+
+    def _alone(self) -> bool:
+        return self.created <= 1 and not self.branches and not self._settling and not self._turns and not self._live
+
+    async def turn(self, position: int) -> None:
+        """Wait until the recorded outcome at this position is the next to be delivered (rule I4)."""
+        due = self.run.journal.due
+        if self._alone() and due and due[0] == position:
+            due.popleft()
+            self._open_gate()
+            return
+        future = self._turns[position] = self.loop.create_future()
+        self._pump()
+        self._check_soon()
+        try:
+            await future
+        except asyncio.CancelledError:
+            self._turns.pop(position, None)
+            self.skip(position)
+            raise
+
+    def skip(self, position: int) -> None:
+        """A recorded outcome was delivered out of turn, as sync calls in an async body are."""
+        due = self.run.journal.due
+        if due and due[0] == position:
+            due.popleft()
+        elif position in due:
+            due.remove(position)
+        self._open_gate()
+        self._pump()
+
+    async def caught_up(self) -> None:
+        """Wait until everything recorded has been delivered: nothing new starts before."""
+        if not self.run.journal.due:
+            return
+        future = self.loop.create_future()
+        self._gated.append(future)
+        self._check_soon()
+        try:
+            await future
+        finally:
+            if future in self._gated:
+                self._gated.remove(future)
+
+    async def live_turn(self) -> None:
+        """Deliver a new outcome: at once if nothing runs beside it, else one at a time, as a replay will."""
+        if self._alone():
+            return
+        future = self.loop.create_future()
+        self._live.append(future)
+        self._pump()
+        await future
+
+    def _open_gate(self) -> None:
+        if self.run.journal.due or not self._gated:
+            return
+        self._after_settling(self._release_gated)
+
+    def _release_gated(self) -> None:
+        gated, self._gated = self._gated, []
+        for future in gated:
+            if not future.done():
+                future.set_result(None)
+
+    def _pump(self) -> None:
+        """Release the next outcome, then let its consequences run before the one after."""
+        if self._settling:
+            return
+        due = self.run.journal.due
+        future: asyncio.Future[None] | None = None
+        if due:
+            future = self._turns.pop(due[0], None)
+            if future is not None:
+                due.popleft()
+        elif self._live:
+            future = self._live.popleft()
+        if future is None:
+            return
+        if not future.done():
+            future.set_result(None)
+        self._settling = True
+        self._after_settling(self._settled)
+
+    def _settled(self) -> None:
+        self._settling = False
+        self._open_gate()
+        self._pump()
+        self._check_soon()
+
+    def _after_settling(self, then: Callable[[], None], turns: int = SETTLE_TURNS) -> None:
+        self.loop.call_soon(self._settle, then, turns)
+
+    def _settle(self, then: Callable[[], None], turns: int) -> None:
+        ready = getattr(self.loop, "_ready", True)  # other loops do not tell: wait all the turns
+        if turns and ready:
+            self.loop.call_soon(self._settle, then, turns - 1)
+        else:
+            then()
+
+    async def hold(self) -> None:
+        """Start nothing new: the run is being handed back as soon as what is in flight has settled (rule X5)."""
+        while self.run.closing is not None:
+            await self.park(None, None)
+
+    # ---- waiting ----------------------------------------------------------------------------------------------
+
+    async def park(self, wake_at_ms: int | None, inbox_at_least: int | None) -> None:
+        """Wait for a time or for messages; lets go of the run when everything else waits too (rule E1)."""
+        future = self.loop.create_future()
+        self._parked[future] = (wake_at_ms, inbox_at_least)
+        timer = None
+        if wake_at_ms is not None and not self.run.clock.virtual:
+            delay_s = max(0.0, (wake_at_ms - self.run.clock.now_ms()) / 1000)
+            timer = self.loop.call_later(delay_s, _resolve, future)
+        self._check_soon()
+        try:
+            await future
+        finally:
+            self._parked.pop(future, None)
+            if timer is not None:
+                timer.cancel()
+
+    def news(self) -> None:
+        """Messages or a cancellation have come in: whoever is parked looks again; safe from any thread."""
+        self.loop.call_soon_threadsafe(self._wake_parked)
+
+    def _wake_parked(self) -> None:
+        for future in list(self._parked):
+            _resolve(future)
+        self._check_soon()
+
+    def _check_soon(self) -> None:
+        if not self._checking:
+            self._checking = True
+            self._after_settling(self._check)
+
+    def _check(self) -> None:
+        """Let go of the run if nothing moves; block it if a recorded call never comes."""
+        self._checking = False
+        still = len(self._parked) + len(self._gated) + len(self._turns)
+        root = self.root
+        if self.run.reason is not None or root is None or root.done() or self._settling:
+            return
+        if not still or still < self.active:
+            return
+        ours = {*self._parked, *self._gated, *self._turns.values()}
+        if not waits_only_on(root, ours) and not self._lingered():
+            return
+        if self.run.closing is not None:
+            self.run.stop(Detached(self.run.closing))
+        elif self._gated or self._turns:
+            self.run.stop(Blocked(self._never_called()))
+        else:
+            self.run.stop(self._suspension())
+
+    def _lingered(self) -> bool:
+        """True once a body that waits for something of its own has had its time."""
+        now = self.loop.time()
+        if self._linger_until is None:
+            self._linger_until = now + LINGER_S
+        if now >= self._linger_until:
+            return True
+        self._checking = True
+        self.loop.call_later(LOOK_AGAIN_S, self._check)
+        return False
+
+    def _suspension(self) -> Suspended:
+        wakes = [wake for wake, _ in self._parked.values() if wake is not None]
+        inboxes = [inbox for _, inbox in self._parked.values() if inbox is not None]
+        return Suspended(min(wakes, default=None), min(inboxes, default=None))
+
+    def _never_called(self) -> NonDeterminismError:
+        journal = self.run.journal
+        try:
+            journal.check_all_called()
+        except NonDeterminismError as error:
+            return error
+        return NonDeterminismError(
+            f"the replay of run {self.run.id!r} waits for outcomes in an order that the record does not allow"
+        )
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _outcome_of(task: asyncio.Task[object]) -> Outcome:
+    if task.cancelled():
+        return Raised(asyncio.CancelledError())
+    error = task.exception()
+    return Returned(task.result()) if error is None else Raised(error)

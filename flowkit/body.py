@@ -1,0 +1,169 @@
+"""The operation that is a whole run: its body from the start, again if its own code fails, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from attrs import frozen
+
+from flowkit.codec import Json
+from flowkit.codec_errors import live_error
+from flowkit.documents import ReplyTo, encode_error, encode_value
+from flowkit.effects import End, Operation, Outcome, Pause, Raised, Record, Reload, RunBody
+from flowkit.entries import RUN_KEY, Entry, Kind, Phase, encode
+from flowkit.errors import LeaseLost, NonDeterminismError, RunBlocked, RunCancelled, SerializationError
+from flowkit.journal import Journal, attempt_entry, reopened_entry
+from flowkit.records import Block, Finish, Message, MessageKind, RunStatus, Send, Suspend, Yield
+from flowkit.retry import delay_after
+from flowkit.run import Blocked, Cancelled, Detached, Reason, Revoked, Run, Suspended, Unwind
+
+log = logging.getLogger(__name__)
+
+
+@frozen
+class BodyCall:
+    """The task's function, what it was given, and what is to be done around it."""
+
+    fn: Callable[..., object]
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+    hint: object
+    reply: ReplyTo | None
+    reopen: Message | None  # the run was reopened: forget what failed, then go on
+    refuse: Reason | None  # it must not run now: blocked for crashing again and again
+    cancelled: str | None  # it ends as cancelled without having started, and why
+
+
+@frozen
+class Ended:
+    """The run is finished, and this is its stored result."""
+
+    status: RunStatus
+    result: bytes
+
+
+Ending = Ended | Reason
+
+
+def run_operation(run: Run, call: BodyCall) -> Operation[Ending]:
+    """Advance a run as far as it goes; returns how it ended, or why it stopped for now."""
+    try:
+        if call.reopen is not None:
+            yield from _reopen(run, call.reopen)
+        if call.cancelled is not None:
+            return (yield from _finish_error(run, call, RunStatus.CANCELLED, RunCancelled(call.cancelled)))
+        if call.refuse is not None:
+            return (yield from _stop(run, call.refuse))
+        while True:
+            if run.journal.body_retry_at_ms > run.clock.now_ms():
+                yield Pause(run.task_id, RUN_KEY, run.journal.body_retry_at_ms)
+            outcome = yield RunBody(run.task_id, call.fn, call.args, call.kwargs)
+            ending = yield from _judge(run, call, outcome)
+            if ending is not None:
+                return ending
+            run.rewind((yield Reload(run.task_id)))
+    except Unwind as unwind:
+        return (yield from _stop(run, unwind.reason))
+    except LeaseLost as lost:
+        run.reason = Revoked(lost)
+        return run.reason
+
+
+def _reopen(run: Run, message: Message) -> Operation[None]:
+    keys = run.codec.loads(message.payload)
+    assert isinstance(keys, list)  # written by Engine.reopen
+    entry = reopened_entry(run.clock.now_ms(), [str(key) for key in keys])
+    raw = encode(run.codec, entry)
+    yield Record(Kind.RUN, Phase.REOPENED, run.task_id, RUN_KEY, (raw,), consume=(message.id,))
+    journal: Journal = yield Reload(run.task_id)
+    run.rewind(journal)
+
+
+def _judge(run: Run, call: BodyCall, outcome: Outcome) -> Operation[Ending | None]:
+    """Decide what a body's end means; None: it starts over."""
+    if run.reason is not None:  # it was being unwound, whatever came out of it
+        if not isinstance(outcome, Raised) or isinstance(outcome.error, Exception):
+            log.warning(
+                "the task of run %r went on after it was told to let go (a bare `except:` or `except BaseException:` "
+                "without `raise`?); what it did after that was not recorded",
+                run.id,
+            )
+        return (yield from _stop(run, run.reason))
+    if not isinstance(outcome, Raised):
+        return (yield from _returned(run, call, outcome.value))
+    error = outcome.error
+    if isinstance(error, Cancelled | asyncio.CancelledError):
+        cancelled = RunCancelled(f"run {run.id!r} was cancelled")
+        return (yield from _finish_error(run, call, RunStatus.CANCELLED, cancelled))
+    if not isinstance(error, Exception):  # Ctrl-C, SystemExit: the run stays resumable
+        return (yield from _stop(run, Detached(error)))
+    return (yield from _failed(run, call, error))
+
+
+def _returned(run: Run, call: BodyCall, value: object) -> Operation[Ending | None]:
+    try:
+        run.journal.check_all_called()
+    except NonDeterminismError as error:
+        return (yield from _stop(run, Blocked(error)))
+    try:
+        result = encode_value(run.codec, run.codec.to_json(value, call.hint))
+        if len(result) > run.services.max_value_bytes:
+            raise SerializationError(f"it takes {len(result):,} bytes, more than the storage keeps in one value")
+    except SerializationError as error:
+        unfit = SerializationError(f"task {run.task_id!r} returned what cannot be stored: {error}")
+        unfit.__cause__ = error
+        return (yield from _finish_error(run, call, RunStatus.FAILED, unfit))
+    return (yield from _finish(run, call, Finish(RunStatus.SUCCEEDED, result), ()))
+
+
+def _failed(run: Run, call: BodyCall, error: Exception) -> Operation[Ending | None]:
+    """Start over if the error came from the body's own code and nothing was decided by it yet (rule R3)."""
+    if not run.failed_delivered and not run.handled:
+        attempt = run.journal.body_attempts + 1
+        delay = delay_after(run.policy, error, attempt)
+        if delay is not None:
+            now_ms = run.clock.now_ms()
+            recorded, _ = live_error(run.codec, error)
+            retry_at_ms = now_ms + round(delay * 1000)
+            entry = attempt_entry(Kind.RUN, RUN_KEY, run.task_id, now_ms, attempt, retry_at_ms, recorded)
+            yield Record(Kind.RUN, Phase.ATTEMPT, run.task_id, RUN_KEY, (encode(run.codec, entry),))
+            return None
+    return (yield from _finish_error(run, call, RunStatus.FAILED, error))
+
+
+def _finish_error(run: Run, call: BodyCall, status: RunStatus, error: BaseException) -> Operation[Ending]:
+    """End as failed or cancelled. The entry says which operations a retry would run again (rule X2)."""
+    recorded, _ = live_error(run.codec, error)
+    again: Json = None if run.handled else list(run.fresh_failures)
+    data: Json = {"error": recorded, "again": again}
+    phase = Phase.FAILED if status is RunStatus.FAILED else Phase.CANCELLED
+    entry = Entry(Kind.RUN, phase, RUN_KEY, run.task_id, run.clock.now_ms(), "", data)
+    finish = Finish(status, encode_error(run.codec, recorded))
+    return (yield from _finish(run, call, finish, (encode(run.codec, entry),)))
+
+
+def _finish(run: Run, call: BodyCall, then: Finish, entries: tuple[bytes, ...]) -> Operation[Ending]:
+    send: tuple[Send, ...] = ()
+    if call.reply is not None:  # E3: however a child ends, its parent is woken; the outcome travels in the message
+        message = Message(call.reply.message_id, MessageKind.CHILD, run.id, then.result)
+        send = (Send(call.reply.run_id, message),)
+    yield End(run.task_id, then, entries, send=send)
+    return Ended(then.status, then.result)
+
+
+def _stop(run: Run, reason: Reason) -> Operation[Ending]:
+    """Let go of the run without finishing it."""
+    run.reason = reason
+    match reason:
+        case Suspended(wake_at_ms=wake_at_ms, inbox_at_least=inbox):
+            yield End(run.task_id, Suspend(wake_at_ms, inbox))
+        case Blocked(error=error):
+            recorded, _ = live_error(run.codec, error if isinstance(error, RunBlocked) else RunBlocked(str(error)))
+            yield End(run.task_id, Block(encode_error(run.codec, recorded)))
+        case Detached():
+            yield End(run.task_id, Yield())
+        case Revoked():
+            pass  # D4: nothing may be written any more
+    return reason

@@ -1,0 +1,261 @@
+"""The call that a decorated function makes: its key is taken, its record recalled, its operation driven."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import warnings
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, NoReturn
+
+from attrs import evolve, field, frozen
+
+from flowkit.codec import Codec
+from flowkit.digest import ArgumentDigest
+from flowkit.hints import call_hints
+from flowkit.drivers import drive, drive_async
+from flowkit.effects import Operation
+from flowkit.entries import Kind
+from flowkit.errors import (
+    AmbiguousOrder,
+    NonDeterminismError,
+    NotDurableWarning,
+    ReplayWarning,
+    WrongColour,
+)
+from flowkit.journal import Past
+from flowkit.operations import StepCall, cancel_here, recalled, step_operation
+from flowkit.retry import RetryPolicy
+from flowkit.run import Blocked, Frame, Run, Scope, Unwind, current, live
+
+
+@frozen
+class StepSpec:
+    """What is known of a step before it is called."""
+
+    name: str
+    fn: Callable[..., object]
+    is_async: bool
+    digest: ArgumentDigest = field(eq=False)
+    hint: object = field(eq=False)
+    policy: RetryPolicy | None = None
+    timeout_s: float | None = None
+    at_most_once: bool = False
+    key: str | None = None  # takes the place of the ordinal
+
+
+def spec_of(fn: Callable[..., object], name: str, *, is_async: bool) -> StepSpec:
+    """A step around a function, without options."""
+    return StepSpec(name, fn, is_async, ArgumentDigest(fn), call_hints(fn)[1])
+
+
+def with_key(spec: StepSpec, key: str) -> StepSpec:
+    """The step under a key of the user's."""
+    return evolve(spec, key=key)
+
+
+# ---- what every durable call does -----------------------------------------------------------------------------------
+
+
+def take_key(frame: Frame, given: str | None) -> str:
+    """The key of this call, taken when it is made, not when it is scheduled (rule I1)."""
+    frame.run.enter_call()
+    return frame.scope.next_key() if given is None else frame.scope.named_key(given)
+
+
+def recall(run: Run, kind: str, key: str, name: str) -> Past | None:
+    """What is recorded under the key; a record of something else blocks the run (rule I3)."""
+    try:
+        return run.journal.recall(kind, key, name)
+    except NonDeterminismError as error:
+        run.stop(Blocked(error))
+        raise asyncio.CancelledError from error  # an async body is being cancelled: go down with it
+
+
+def compare_arguments(run: Run, past: Past, digest: str) -> None:
+    """Other arguments than recorded are not used, and that is said (rule I3)."""
+    if past.args and digest and past.args != digest:
+        warnings.warn(
+            f"{past.kind} {past.name!r} of run {run.id!r} is called with other arguments than were recorded; its "
+            "recorded outcome stands. The task must compute the same arguments on every replay.",
+            ReplayWarning,
+            stacklevel=4,
+        )
+
+
+def perform_call(
+    run: Run, scope: Scope, past: Past | None, hint: object, operation: Callable[[], Operation[object]]
+) -> object:
+    """Answer a call from the record, or drive its operation on this thread."""
+    if past is not None and past.outcome is not None:
+        if run.body is not None:
+            run.body.skip(past.position)
+        return recalled(run, scope, past, hint)
+    return drive(run, scope, operation())
+
+
+async def perform_call_async(
+    run: Run, scope: Scope, past: Past | None, hint: object, operation: Callable[[], Operation[object]]
+) -> object:
+    """Answer a call from the record in its turn, or drive its operation on the event loop."""
+    body = run.body
+    if body is None or run.reason is not None:
+        raise asyncio.CancelledError
+    task = body.begin()
+    try:
+        if past is not None and past.outcome is not None:
+            await body.turn(past.position)
+            return recalled(run, scope, past, hint)
+        if run.closing is not None:
+            await body.hold()
+        if run.journal.due:
+            await body.caught_up()
+        try:
+            value = await drive_async(run, scope, operation())
+        except Exception:
+            await body.live_turn()
+            raise
+        await body.live_turn()
+        return value
+    except Unwind:
+        raise asyncio.CancelledError from None
+    finally:
+        body.end(task)
+
+
+def cancel_wanted(run: Run) -> bool:
+    """True if a cancellation is waiting to be delivered to the body."""
+    return run.writer.cancel and not run.cancel_delivered
+
+
+# ---- steps ----------------------------------------------------------------------------------------------------------
+
+
+def call_step(spec: StepSpec, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+    """A sync step called plainly."""
+    frame = current.get()
+    if frame is None or frame.step_key is not None:  # I5: inside a step, a step is just its function
+        if frame is None and live:
+            warn_if_beside_a_run(spec.name, spec.fn)
+        return spec.fn(*args, **kwargs)
+    if not frame.owned_here():
+        if frame.thread == threading.get_ident():
+            refuse_foreign_task(spec.name)
+        warn_not_durable(spec.name, frame.run)
+        return spec.fn(*args, **kwargs)
+    run, scope = frame.run, frame.scope
+    key = take_key(frame, spec.key)
+    past = recall(run, Kind.STEP, key, spec.name)
+    digest = spec.digest(args, kwargs, run.codec)
+    if past is not None:
+        compare_arguments(run, past, digest)
+    return perform_call(
+        run, scope, past, spec.hint, lambda: _operation(run, scope, spec, key, digest, args, kwargs, past)
+    )
+
+
+def call_step_async(
+    spec: StepSpec, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> Coroutine[Any, Any, object]:
+    """An async step called plainly, or `.aio` of any: a coroutine whose ordinal is taken already (rule I2)."""
+    frame = current.get()
+    if frame is None or frame.step_key is not None:
+        if frame is None and live:
+            warn_if_beside_a_run(spec.name, spec.fn)
+        return _plain_coroutine(spec, args, kwargs)
+    run, scope = frame.run, frame.scope
+    require_async(run, spec.name)
+    if not frame.owned_here():
+        refuse_foreign_task(spec.name)
+    key = take_key(frame, spec.key)
+    past = recall(run, Kind.STEP, key, spec.name)
+    digest = spec.digest(args, kwargs, run.codec)
+    if past is not None:
+        compare_arguments(run, past, digest)
+    assert run.body is not None  # the calling task is the body's
+    run.body.created += 1
+    threaded = not spec.is_async
+    return perform_call_async(
+        run, scope, past, spec.hint, lambda: _operation(run, scope, spec, key, digest, args, kwargs, past, threaded)
+    )
+
+
+def _operation(
+    run: Run,
+    scope: Scope,
+    spec: StepSpec,
+    key: str,
+    digest: str,
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+    past: Past | None,
+    threaded: bool = False,  # noqa: FBT001, FBT002  # internal, and hot
+) -> Operation[object]:
+    if cancel_wanted(run):
+        return cancel_here(run, Kind.STEP, key, spec.name)
+    return step_operation(
+        run,
+        scope,
+        StepCall(
+            key,
+            spec.name,
+            digest,
+            spec.fn,
+            args,
+            kwargs,
+            spec.hint,
+            spec.policy,
+            spec.timeout_s,
+            spec.at_most_once,
+            threaded,
+            past,
+        ),
+    )
+
+
+async def _plain_coroutine(spec: StepSpec, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+    if spec.is_async:
+        return await spec.fn(*args, **kwargs)  # type: ignore[misc]  # an async function
+    return await asyncio.to_thread(spec.fn, *args, **kwargs)
+
+
+# ---- calls from where order is unknown (rule I2) --------------------------------------------------------------------
+
+
+def require_async(run: Run, name: str) -> None:
+    """Refuse an awaitable call in a synchronous task."""
+    if not run.is_async:
+        raise WrongColour(
+            f"{name!r} is awaitable, but task {run.task_id!r} is a plain `def` and cannot await it. "
+            f"Make the task `async def`, or make {name!r} a plain `def` and call it without `.aio`."
+        )
+
+
+def refuse_foreign_task(name: str) -> NoReturn:
+    """Refuse a durable call from an asyncio task that is no branch of the run."""
+    raise AmbiguousOrder(
+        f"{name!r} was called from an asyncio task that flowkit does not know, so the order of calls would differ "
+        "between runs. Hand the coroutines that call steps to `flowkit.aio.gather(...)`, which gives each a place of "
+        "its own; or create the task around the step itself: `create_task(the_step(x))`."
+    )
+
+
+def warn_not_durable(name: str, run: Run) -> None:
+    """Say that a step called in a bare thread is not recorded."""
+    warnings.warn(
+        f"step {name!r} was called in thread {threading.current_thread().name!r}, which is no branch of the running "
+        f"task {run.task_id!r}: it ran as a plain function and is not durable. Use flowkit.gather, each or work.",
+        NotDurableWarning,
+        stacklevel=4,
+    )
+
+
+def warn_if_beside_a_run(name: str, fn: Callable[..., object]) -> None:
+    """Warn if a step is called outside of any run, by a thread, while a task of its own module runs."""
+    if threading.current_thread() is threading.main_thread():
+        return
+    module = getattr(fn, "__module__", None)
+    for run in tuple(live):
+        if run.module == module:
+            warn_not_durable(name, run)
+            return

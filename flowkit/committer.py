@@ -1,0 +1,320 @@
+"""Group commit in front of a storage: one batch in flight, the next one collects meanwhile.
+
+A lone synchronous caller flushes for itself on its own thread, without a hand-over and without a timer; whoever comes
+while a flush is in flight is taken along by the next one. This is the leader and follower scheme of database logs
+(DeWitt et al., "Implementation Techniques for Main Memory Database Systems", 1984, group commit).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from attrs import define, field
+
+from flowkit.errors import FlowkitError, LeaseLost, StorageError
+from flowkit.records import Commit, Done, Fenced, Gap, Go, Lease, Missing, NewRun, Send, Then, Verdict
+from flowkit.storage import Storage
+
+log = logging.getLogger(__name__)
+
+FIRST_RESEND_S = 0.01
+LONGEST_RESEND_S = 1.0
+
+
+@define(eq=False)
+class Writer:
+    """The writing end of one claimed run: who may write, and how long its journal is."""
+
+    lease: Lease
+    length: int
+    cancel: bool = False  # cancellation has been asked for, as of the last answer
+    inbox: int = 0
+    lost: str | None = None  # why nothing can be written any more
+    on_news: Callable[[], None] | None = None  # called when `cancel` or `inbox` change
+    _commits: int = 0
+
+    def next_commit_id(self) -> str:
+        """A new id for a batch: the same one is sent again until its answer is known (rule D7)."""
+        self._commits += 1
+        return f"{self.lease.owner}:{self.lease.run_id}:{self._commits}"
+
+
+@define(eq=False)
+class Change:
+    """What one operation wants written, and what became of it."""
+
+    writer: Writer
+    entries: tuple[bytes, ...] = ()
+    consume: tuple[str, ...] = ()
+    spawn: tuple[NewRun, ...] = ()
+    send: tuple[Send, ...] = ()
+    then: Then = field(factory=Go)
+    position: int = 0  # of its last entry, once it is written
+    error: BaseException | None = None
+    settled: bool = False
+    event: threading.Event | None = None  # a thread waits on it
+    lead: bool = False  # that thread is to flush the next batch itself
+    loop: asyncio.AbstractEventLoop | None = None
+    future: asyncio.Future[int] | None = None
+
+    def answer(self) -> int:
+        """The position; or raises what went wrong."""
+        if self.error is not None:
+            raise self.error
+        return self.position
+
+
+class Committer:
+    """Writes changes of any number of runs to one storage, batching those that arrive together."""
+
+    def __init__(
+        self, storage: Storage, *, instant: bool, now_ms: Callable[[], int | None], patience_s: float = 20.0
+    ) -> None:
+        self._storage = storage
+        self._instant = instant
+        self._now_ms = now_ms
+        self._patience_s = patience_s
+        self._lock = threading.Lock()
+        self._waiting: list[Change] = []
+        self._flushing = False
+        self._work = threading.Condition(self._lock)
+        self._background: threading.Thread | None = None
+        self._hand_over = False  # the background thread is to flush
+        self._closed = False
+
+    def write(self, change: Change) -> int:
+        """Write a change and wait until it is durable; returns the position of its last entry.
+
+        Raises:
+            LeaseLost: another worker owns the run.
+            StorageError: the storage did not answer for `patience_s` seconds; whether it was applied is unknown.
+        """
+        with self._lock:
+            self._waiting.append(change)
+            if self._flushing:
+                change.event = threading.Event()
+            else:
+                self._flushing = True
+                change.lead = True
+        if not change.lead and change.event is not None:
+            change.event.wait()
+        if not change.settled:
+            self._flush()
+            self._pass_on()
+        return change.answer()
+
+    async def write_async(self, change: Change) -> int:
+        """As `write`, without blocking the event loop. Cancelling the caller does not undo the write."""
+        if self._instant:
+            return self.write(change)
+        change.loop = asyncio.get_running_loop()
+        change.future = change.loop.create_future()
+        with self._lock:
+            self._waiting.append(change)
+            if not self._flushing:
+                self._flushing = True
+                self._wake_background()
+        return await asyncio.shield(change.future)
+
+    def close(self) -> None:
+        """Stop the background thread after what is waiting has been written."""
+        with self._lock:
+            self._closed = True
+            self._work.notify_all()
+            thread = self._background
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=self._patience_s)
+
+    def after_fork(self) -> None:
+        """Start afresh in a forked child: its parent's threads are not here."""
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._waiting, self._flushing, self._background, self._hand_over = [], False, None, False
+
+    # ---- flushing -----------------------------------------------------------------------------------------------
+
+    def _pass_on(self) -> None:
+        """Give the next batch to someone who waits for it, or rest."""
+        with self._lock:
+            if not self._waiting:
+                self._flushing = False
+                return
+            heir = next((change for change in self._waiting if change.event is not None), None)
+            if heir is not None and heir.event is not None:
+                heir.lead = True
+                heir.event.set()
+            else:
+                self._wake_background()
+
+    def _wake_background(self) -> None:
+        self._hand_over = True
+        if self._background is None or not self._background.is_alive():
+            self._background = threading.Thread(target=self._run_background, name="flowkit-committer", daemon=True)
+            self._background.start()
+        self._work.notify_all()
+
+    def _run_background(self) -> None:
+        while True:
+            with self._lock:
+                while not self._hand_over:
+                    if self._closed:
+                        return
+                    self._work.wait()
+                self._hand_over = False
+            self._flush()
+            self._pass_on()
+
+    def _flush(self) -> None:
+        """Send everything that waits as one batch, and tell everyone what became of it."""
+        with self._lock:
+            batch, self._waiting = self._waiting, []
+        try:
+            groups = _by_run(batch)
+            if groups:
+                self._send(groups)
+        except BaseException as error:
+            for change in batch:
+                if not change.settled:
+                    change.error, change.settled = error, True
+            raise
+        finally:
+            _notify(batch)
+
+    def _send(self, groups: list[list[Change]]) -> None:
+        commits = [_merge(group) for group in groups]
+        try:
+            verdicts = self._insist(commits)
+        except Exception as error:  # noqa: BLE001  # whatever a third-party storage raises, each caller is told
+            for group in groups:
+                _fail(group, error)
+            return
+        for group, commit, verdict in zip(groups, commits, verdicts, strict=True):
+            _settle(group, commit, verdict)
+
+    def _insist(self, commits: Sequence[Commit]) -> list[Verdict]:
+        """Send the very same batch again until an answer arrives (rule D7)."""
+        pause_s, deadline = FIRST_RESEND_S, time.monotonic() + self._patience_s
+        while True:
+            try:
+                return self._storage.commit(commits, now_ms=self._now_ms())
+            except FlowkitError as error:
+                if not isinstance(error, StorageError) or not getattr(error, "transient", False):
+                    raise
+                failure: Exception = error
+            except Exception as error:  # noqa: BLE001  # unknown outcome: ask again, the commit id makes it safe
+                failure = error
+            if time.monotonic() + pause_s > deadline:
+                raise StorageError(
+                    f"the storage did not answer for {self._patience_s:.0f} s ({type(failure).__name__}: {failure}); "
+                    "whether the last write was applied is unknown. The run stays as it is stored and will be resumed."
+                ) from failure
+            log.warning("commit not answered (%s: %s), sending it again", type(failure).__name__, failure)
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, LONGEST_RESEND_S)
+
+
+def _by_run(batch: list[Change]) -> list[list[Change]]:
+    groups: dict[int, list[Change]] = {}
+    for change in batch:
+        if change.writer.lost is not None:
+            _fail([change], LeaseLost(change.writer.lost))
+        else:
+            groups.setdefault(id(change.writer), []).append(change)
+    return list(groups.values())
+
+
+def _merge(group: list[Change]) -> Commit:
+    """One commit for all that a run's branches handed in; only the last of them can end or suspend the run."""
+    writer, last = group[0].writer, group[-1]
+    lease = writer.lease
+    if len(group) == 1:
+        return Commit(
+            lease.run_id,
+            lease.owner,
+            lease.fence,
+            writer.next_commit_id(),
+            writer.length,
+            last.entries,
+            last.consume,
+            last.spawn,
+            last.send,
+            last.then,
+        )
+    return Commit(
+        lease.run_id,
+        lease.owner,
+        lease.fence,
+        writer.next_commit_id(),
+        writer.length,
+        entries=tuple(entry for change in group for entry in change.entries),
+        consume=tuple(message for change in group for message in change.consume),
+        spawn=tuple(run for change in group for run in change.spawn),
+        send=tuple(send for change in group for send in change.send),
+        then=last.then,
+    )
+
+
+def _fail(group: list[Change], error: BaseException) -> None:
+    for change in group:
+        change.error, change.settled = error, True
+
+
+def _settle(group: list[Change], commit: Commit, verdict: Verdict) -> None:
+    writer = group[0].writer
+    match verdict:
+        case Done(length=length, cancel=cancel, inbox=inbox):
+            position = commit.base
+            for change in group:
+                position += len(change.entries)
+                change.position, change.settled = position, True
+            writer.length = length
+            if (cancel, inbox) != (writer.cancel, writer.inbox):
+                writer.cancel, writer.inbox = cancel, inbox
+                if writer.on_news is not None:
+                    writer.on_news()
+        case Fenced():
+            _lose(group, f"run {commit.run_id!r} was taken over by another worker; this one records nothing more")
+        case Missing():
+            _lose(group, f"run {commit.run_id!r} is not in the storage any more")
+        case Gap(length=length):
+            _lose(
+                group,
+                f"run {commit.run_id!r} has {length} journal entries in the storage where {commit.base} were expected; "
+                "it will be replayed from what is stored",
+            )
+
+
+def _lose(group: list[Change], why: str) -> None:
+    group[0].writer.lost = why
+    for change in group:
+        change.error, change.settled = LeaseLost(why), True
+
+
+def _notify(batch: list[Change]) -> None:
+    """Wake the waiting threads, and each event loop once, in the order of the journal (rule I4)."""
+    loops: dict[asyncio.AbstractEventLoop, list[Change]] = {}
+    for change in batch:
+        if change.event is not None:
+            change.event.set()
+        elif change.loop is not None:
+            loops.setdefault(change.loop, []).append(change)
+    for loop, changes in loops.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, changes)
+        except RuntimeError:  # the loop was closed: nobody waits there any more
+            log.debug("an event loop went away before its commit was answered")
+
+
+def _resolve(changes: list[Change]) -> None:
+    for change in changes:
+        future = change.future
+        if future is None or future.done():
+            continue
+        if change.error is not None:
+            future.set_exception(change.error)
+        else:
+            future.set_result(change.position)

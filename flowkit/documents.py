@@ -1,0 +1,120 @@
+"""A run's input and result as stored documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import frozen
+
+from flowkit.codec import Codec, Json
+from flowkit.codec_errors import error_from_json
+from flowkit.effects import Outcome, Raised, Returned
+from flowkit.errors import RunBlocked, SerializationError
+
+FORMAT: Final = 1
+
+
+@frozen
+class ReplyTo:
+    """Who waits for a child's end, and the id of the message that tells it."""
+
+    run_id: str
+    message_id: str
+
+
+@frozen
+class RunInput:
+    """What a run was started with."""
+
+    args: tuple[Json, ...]
+    kwargs: Mapping[str, Json]
+    digest: str  # of the arguments: the same run id with another digest is a conflict
+    seed: str  # of uuid4() and rng() (rule I6)
+    expires_at_ms: int | None = None  # not started by then, it is cancelled
+    reply: ReplyTo | None = None
+
+
+def encode_input(codec: Codec, given: RunInput) -> bytes:
+    """The input as bytes for a storage."""
+    reply: Json = None if given.reply is None else {"run": given.reply.run_id, "message": given.reply.message_id}
+    return codec.dumps(
+        {
+            "v": FORMAT,
+            "args": list(given.args),
+            "kwargs": dict(given.kwargs),
+            "digest": given.digest,
+            "seed": given.seed,
+            "expires_at": given.expires_at_ms,
+            "reply": reply,
+        }
+    )
+
+
+def decode_input(codec: Codec, raw: bytes) -> RunInput:
+    """Read an input back.
+
+    Raises:
+        SerializationError: if it is not one, or was written by a newer version.
+    """
+    document = _document(codec, raw, "input")
+    args, kwargs, reply = document.get("args"), document.get("kwargs"), document.get("reply")
+    expires, digest, seed = document.get("expires_at"), document.get("digest"), document.get("seed")
+    if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(seed, str):
+        raise SerializationError(f"a run's stored input is damaged: {raw[:80]!r}")
+    return RunInput(
+        tuple(args),
+        kwargs,
+        str(digest),
+        seed,
+        expires if isinstance(expires, int) else None,
+        ReplyTo(str(reply["run"]), str(reply["message"])) if isinstance(reply, dict) else None,
+    )
+
+
+def encode_value(codec: Codec, value: Json) -> bytes:
+    """The result of a run that returned."""
+    return codec.dumps({"v": FORMAT, "value": value})
+
+
+def encode_error(codec: Codec, error: Json) -> bytes:
+    """The result of a run that failed or was cancelled, or the reason of one that is blocked."""
+    return codec.dumps({"v": FORMAT, "error": error})
+
+
+def result_json(codec: Codec, raw: bytes) -> dict[str, Json]:
+    """The stored result as a document with either `value` or `error`."""
+    return _document(codec, raw, "result")
+
+
+def decode_result(codec: Codec, raw: bytes, hint: object) -> Outcome:
+    """What the run returned or raised, as itself.
+
+    Raises:
+        SerializationError, RunBlocked: if it cannot be rebuilt in this process; the message says why.
+    """
+    document = result_json(codec, raw)
+    if "error" in document:
+        return Raised(error_from_json(codec, document["error"]))
+    return Returned(codec.from_json(document.get("value"), hint))
+
+
+def describe_error(codec: Codec, raw: bytes) -> BaseException:
+    """The stored error, or one that says that it cannot be rebuilt here."""
+    try:
+        outcome = decode_result(codec, raw, object)
+    except (SerializationError, RunBlocked) as error:
+        return error
+    return outcome.error if isinstance(outcome, Raised) else RunBlocked("the run is blocked")
+
+
+def _document(codec: Codec, raw: bytes, what: str) -> dict[str, Json]:
+    document = codec.loads(raw)
+    if not isinstance(document, dict):
+        raise SerializationError(f"a run's stored {what} is damaged: {raw[:80]!r}")
+    if document.get("v") != FORMAT:
+        raise SerializationError(
+            f"a run's stored {what} has format {document.get('v')!r}; this version of flowkit reads {FORMAT}: "
+            "it was written by a newer one, so update flowkit on this machine"
+        )
+    return document

@@ -1,0 +1,241 @@
+"""Perform the effects of operations: blocking, or on an event loop. The only place where operations meet the world."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from typing import TypeVar, assert_never
+
+from flowkit.async_body import AsyncBody
+from flowkit.committer import Change
+from flowkit.effects import (
+    Advance,
+    Effect,
+    End,
+    Invoke,
+    Listen,
+    Operation,
+    Outcome,
+    Pause,
+    Raised,
+    Record,
+    Reload,
+    Returned,
+    RunBody,
+)
+from flowkit.errors import LeaseLost, StorageError
+from flowkit.invoke import call_async, call_plainly
+from flowkit.journal import Journal
+from flowkit.records import Message
+from flowkit.run import Frame, Revoked, Run, Scope, Suspended, Unwind, current, live
+
+_T = TypeVar("_T")
+
+
+# ---- synchronous ----------------------------------------------------------------------------------------------------
+
+
+def drive(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
+    """Perform an operation on this thread; returns its value or raises its error."""
+    probe, answer = run.probe, None
+    try:
+        effect = next(operation)
+        while True:
+            try:
+                if probe is None:
+                    answer = perform(run, scope, effect)
+                else:
+                    probe.before(run, effect)
+                    answer = probe.after(run, effect, perform(run, scope, effect))
+            except BaseException as error:  # noqa: BLE001  # the operation decides what an error means
+                effect = operation.throw(error)
+            else:
+                effect = operation.send(answer)
+    except StopIteration as stop:
+        value: _T = stop.value
+        return value
+
+
+def perform(run: Run, scope: Scope, effect: Effect) -> object:
+    """Perform one effect, blocking."""
+    match effect:
+        case Record():
+            return commit(run, _change_of(run, effect))
+        case Invoke():
+            return call_plainly(run, scope, effect)
+        case Pause():
+            return _pause(run, effect)
+        case RunBody():
+            return _run_sync_body(run, effect)
+        case End():
+            return run.write(_end_of(run, effect))
+        case Reload():
+            return _reload(run)
+        case Advance():
+            return run.services.run_child(run, effect.run)
+        case Listen():
+            return _listen(run, effect)
+        case _:
+            assert_never(effect)
+
+
+def _change_of(run: Run, effect: Record) -> Change:
+    if run.reason is not None:
+        raise Unwind(run.reason)
+    return Change(run.writer, effect.entries, effect.consume, effect.spawn, effect.send)
+
+
+def _end_of(run: Run, effect: End) -> Change:
+    return Change(run.writer, effect.entries, effect.consume, send=effect.send, then=effect.then)
+
+
+def commit(run: Run, change: Change) -> int:
+    """Write; a lost lease or a storage that does not answer takes the body off the stack (rule D4)."""
+    try:
+        return run.write(change)
+    except (LeaseLost, StorageError) as error:
+        run.stop(Revoked(error))
+        raise asyncio.CancelledError from error  # an async body is being cancelled: go down with it
+
+
+def _reload(run: Run) -> Journal:
+    return Journal.read(run.codec, run.services.load(run.id).entries)
+
+
+def _pause(run: Run, effect: Pause) -> bool:
+    wait_s = (effect.until_ms - run.clock.now_ms()) / 1000
+    if wait_s <= 0:
+        return False
+    if wait_s > run.services.patience_in_place_s and not _blocks_a_loop(run):
+        run.stop(Suspended(wake_at_ms=effect.until_ms))
+    run.clock.sleep(wait_s)
+    return run.writer.cancel and not run.cancel_delivered
+
+
+def _blocks_a_loop(run: Run) -> bool:
+    """A sync call in an async body waits where it stands: unwinding it would cut its siblings off in mid-effect."""
+    return run.is_async and run.unwind is not None
+
+
+def _listen(run: Run, effect: Listen) -> Message | None:
+    snapshot = run.services.load(run.id)
+    for message in snapshot.inbox:
+        if effect.match(message):
+            return message
+    if effect.until_ms is not None and effect.until_ms <= run.clock.now_ms():
+        return None
+    if run.writer.cancel and not run.cancel_delivered:
+        return None
+    run.stop(Suspended(wake_at_ms=effect.until_ms, inbox_at_least=len(snapshot.inbox) + 1))
+    raise asyncio.CancelledError  # only an async body comes here: it is being cancelled
+
+
+def _run_sync_body(run: Run, effect: RunBody) -> Outcome:
+    scope = Scope("", run.started_at_ms)
+    run.ambient = sys.exc_info()[1]
+    run.unwind = None
+    token = current.set(Frame(run, scope, None, threading.get_ident()))
+    live.add(run)
+    try:
+        return Returned(effect.fn(*effect.args, **effect.kwargs))
+    except BaseException as error:  # noqa: BLE001  # what it means is for the operation to decide
+        return Raised(error)
+    finally:
+        live.discard(run)
+        current.reset(token)
+
+
+# ---- asynchronous ---------------------------------------------------------------------------------------------------
+
+
+async def drive_async(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
+    """Perform an operation on the running event loop; returns its value or raises its error."""
+    probe, answer = run.probe, None
+    try:
+        effect = next(operation)
+        while True:
+            try:
+                if probe is None:
+                    answer = await perform_async(run, scope, effect)
+                else:
+                    probe.before(run, effect)
+                    answer = probe.after(run, effect, await perform_async(run, scope, effect))
+            except BaseException as error:  # noqa: BLE001  # the operation decides what an error means
+                effect = operation.throw(error)
+            else:
+                effect = operation.send(answer)
+    except StopIteration as stop:
+        value: _T = stop.value
+        return value
+
+
+async def perform_async(run: Run, scope: Scope, effect: Effect) -> object:
+    """Perform one effect without blocking the event loop."""
+    match effect:
+        case Record():
+            return await _commit_async(run, _change_of(run, effect))
+        case Invoke():
+            return await call_async(run, scope, effect)
+        case Pause():
+            return await _pause_async(run, effect)
+        case RunBody():
+            return await _run_async_body(run, effect)
+        case End():
+            return await run.services.committer.write_async(_end_of(run, effect))
+        case Reload():
+            return await asyncio.to_thread(_reload, run)
+        case Advance():
+            return await run.services.run_child_async(run, effect.run)
+        case Listen():
+            return await _listen_async(run, effect)
+        case _:
+            assert_never(effect)
+
+
+async def _commit_async(run: Run, change: Change) -> int:
+    try:
+        return await run.services.committer.write_async(change)
+    except (LeaseLost, StorageError) as error:
+        run.stop(Revoked(error))
+        raise asyncio.CancelledError from error
+
+
+async def _pause_async(run: Run, effect: Pause) -> bool:
+    body = run.body
+    wait_s = (effect.until_ms - run.clock.now_ms()) / 1000
+    if wait_s <= 0:
+        return False
+    if wait_s <= run.services.patience_in_place_s:
+        await run.clock.sleep_async(wait_s)
+    elif body is None:
+        run.stop(Suspended(wake_at_ms=effect.until_ms))
+    else:
+        await body.park(effect.until_ms, None)
+    return run.writer.cancel and not run.cancel_delivered
+
+
+async def _listen_async(run: Run, effect: Listen) -> Message | None:
+    body = run.body
+    while True:
+        snapshot = await asyncio.to_thread(run.services.load, run.id)
+        for message in snapshot.inbox:
+            if effect.match(message):
+                return message
+        if effect.until_ms is not None and effect.until_ms <= run.clock.now_ms():
+            return None
+        if run.writer.cancel and not run.cancel_delivered:
+            return None
+        assert body is not None  # only a body listens
+        await body.park(effect.until_ms, len(snapshot.inbox) + 1)
+
+
+async def _run_async_body(run: Run, effect: RunBody) -> Outcome:
+    body = AsyncBody(run)
+    run.body = body
+    live.add(run)
+    try:
+        return await body.execute(effect.fn, effect.args, effect.kwargs)
+    finally:
+        live.discard(run)
+        run.body = run.unwind = None

@@ -1,0 +1,549 @@
+"""Advance runs in this process: create them, claim them, drive their bodies, renew their leases, hand them back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, TypeVar, assert_never
+
+from attrs import frozen
+
+from flowkit.body import BodyCall, Ended, Ending, run_operation
+from flowkit.clock import Clock
+from flowkit.codec import Codec
+from flowkit.committer import Committer, Writer
+from flowkit.documents import ReplyTo, RunInput, decode_input, decode_result, describe_error, encode_input
+from flowkit.drivers import drive, drive_async
+from flowkit.effects import ChildAnswer, ChildEnded, ChildWaits, Outcome
+from flowkit.errors import (
+    LeaseLost,
+    RunBlocked,
+    RunConflict,
+    RunNotFound,
+    SerializationError,
+    WrongColour,
+)
+from flowkit.journal import Journal
+from flowkit.records import (
+    Capabilities,
+    Created,
+    Exactly,
+    Exists,
+    Grant,
+    Lease,
+    Message,
+    MessageKind,
+    NewRun,
+    RunHeader,
+    RunStatus,
+    Snapshot,
+)
+from flowkit.registry import TaskSpec, hint_for, tasks
+from flowkit.run import Blocked, Detached, Probe, Reason, Revoked, Run, Scope, Suspended
+from flowkit.storage import Storage
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+PATIENCE_IN_PLACE_S = 1.0
+LONGEST_WAIT_S = 1.0  # between two looks at a run that someone else advances
+
+
+@frozen
+class Start:
+    """A claimed run, as it was read: where an incarnation begins."""
+
+    lease: Lease
+    task: str
+    input: bytes
+    created_at_ms: int
+    entries: tuple[bytes, ...] = ()
+    inbox: tuple[Message, ...] = ()
+    length: int = 0
+    cancel: bool = False
+
+
+@frozen
+class _Blocking:
+    """Ask the storage something, on a thread if we are on an event loop."""
+
+    call: Callable[[], object]
+
+
+@frozen
+class _Advance:
+    """Advance a claimed run as far as it goes; the answer is how it ended."""
+
+    start: Start
+
+
+_Plan = Generator[_Blocking | _Advance, Any, _T]  # the answer differs by request
+
+
+class Engine:
+    """Everything that advances runs in this process, over one storage."""
+
+    def __init__(
+        self, storage: Storage, codec: Codec, clock: Clock, *, lease_ms: int = 30_000, max_crashes: int = 20
+    ) -> None:
+        self.storage = storage
+        self.codec = codec
+        self.clock = clock
+        self.lease_ms = lease_ms
+        self.max_crashes = max_crashes
+        self.patience_in_place_s = PATIENCE_IN_PLACE_S
+        self.probe: Probe | None = None
+        self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.capabilities: Capabilities = storage.open()
+        self.max_value_bytes = self.capabilities.max_value_bytes
+        self.committer = Committer(
+            storage, instant=self.capabilities.instant, now_ms=self.now_arg, patience_s=lease_ms / 1000 * 0.7
+        )
+        self._lock = threading.Lock()
+        self._active: dict[str, Run] = {}
+        self._beat = threading.Condition(self._lock)
+        self._heart: threading.Thread | None = None
+        self._closed = False
+
+    # ---- time and reading -------------------------------------------------------------------------------------
+
+    def now_arg(self) -> int | None:
+        """What to tell the storage about time: nothing, unless the clock is a virtual one."""
+        return self.clock.now_ms() if self.clock.virtual else None
+
+    def load(self, run_id: str) -> Snapshot:
+        """Read a run with all that belongs to it.
+
+        Raises:
+            RunNotFound: there is none of that id.
+        """
+        return self.snapshot(run_id, None)
+
+    def snapshot(self, run_id: str, limit: int | None = 0) -> Snapshot:
+        """Read a run; `limit` journal entries at the most (None: all)."""
+        snapshot = self.storage.load(run_id, 0, limit)
+        if snapshot is None:
+            raise RunNotFound(f"there is no run {run_id!r} in this storage (runs are forgotten after the retention)")
+        return snapshot
+
+    def grant(self) -> Grant:
+        """A new request for leases."""
+        return Grant(self.worker_id, uuid.uuid4().hex, self.lease_ms)
+
+    # ---- creating runs ----------------------------------------------------------------------------------------
+
+    def new_run(
+        self,
+        spec: TaskSpec,
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        *,
+        run_id: str | None = None,
+        parent: str | None = None,
+        reply: ReplyTo | None = None,
+        grant: Grant | None = None,
+    ) -> NewRun:
+        """A run of the task with these arguments, not yet submitted.
+
+        Raises:
+            TypeError: the arguments do not fit the task's signature.
+            SerializationError: one of them cannot be stored.
+        """
+        inspect.signature(spec.fn).bind(*args, **kwargs)
+        now_ms = self.clock.now_ms()
+        given = RunInput(
+            tuple(self._argument(spec, hint_for(spec, i), f"argument {i + 1}", arg) for i, arg in enumerate(args)),
+            {
+                name: self._argument(spec, spec.parameters.get(name, object), f"argument {name}", value)
+                for name, value in kwargs.items()
+            },
+            spec.digest(args, kwargs, self.codec),
+            uuid.uuid4().hex,
+            None if spec.expires_s is None else now_ms + round(spec.expires_s * 1000),
+            reply,
+        )
+        return NewRun(
+            run_id or spec.run_id or uuid.uuid4().hex,
+            spec.id,
+            encode_input(self.codec, given),
+            spec.queue,
+            spec.priority,
+            spec.tags,
+            parent,
+            start_at_ms=None if not spec.delay_s else now_ms + round(spec.delay_s * 1000),
+            grant=grant,
+        )
+
+    def create(self, new: NewRun) -> None:
+        """Put a new run into its queue; the same one given twice is one run.
+
+        Raises:
+            RunConflict: the id is taken by a run of another task or with other arguments.
+        """
+        [submitted] = self.storage.submit([new], now_ms=self.now_arg())
+        if isinstance(submitted, Exists):
+            self.check_same(new, self.snapshot(new.run_id))
+
+    def _argument(self, spec: TaskSpec, hint: object, which: str, value: object) -> Any:  # noqa: ANN401  # JSON
+        try:
+            return self.codec.to_json(value, hint)
+        except SerializationError as error:
+            raise SerializationError(f"{which} of task {spec.id!r} cannot be stored: {error}") from error
+
+    def check_same(self, new: NewRun, snapshot: Snapshot) -> None:
+        """Hold a run id given again against the run that has it.
+
+        Raises:
+            RunConflict: it has another task or other arguments.
+        """
+        header = snapshot.header
+        if header.task != new.task:
+            raise RunConflict(f"run id {new.run_id!r} is taken by a run of task {header.task!r}, not {new.task!r}")
+        theirs, ours = decode_input(self.codec, snapshot.input).digest, decode_input(self.codec, new.input).digest
+        if theirs and ours and theirs != ours:
+            raise RunConflict(
+                f"run id {new.run_id!r} is taken by a run of {new.task!r} with other arguments; use another id, or "
+                "none, for other work"
+            )
+
+    # ---- advancing one incarnation ----------------------------------------------------------------------------
+
+    def advance(self, start: Start) -> Ending:
+        """Advance a claimed run on this thread as far as it goes."""
+        spec = tasks.find(start.task)
+        if spec is not None and spec.is_async:
+            if _loop_is_running():
+                raise WrongColour(
+                    f"task {start.task!r} is async and an event loop runs in this thread: await it, or "
+                    "`await flow.aio.run(...)`"
+                )
+            return asyncio.run(self.advance_async(start))
+        run, call = self._incarnation(start, spec)
+        with self._watched(run):
+            return drive(run, Scope("", run.started_at_ms), run_operation(run, call))
+
+    async def advance_async(self, start: Start) -> Ending:
+        """Advance a claimed run as far as it goes: an async task on this event loop, a sync one on a thread."""
+        spec = tasks.find(start.task)
+        if spec is None or not spec.is_async:
+            return await asyncio.to_thread(self.advance, start)
+        run, call = self._incarnation(start, spec)
+        with self._watched(run):
+            return await drive_async(run, Scope("", run.started_at_ms), run_operation(run, call))
+
+    def _incarnation(self, start: Start, spec: TaskSpec | None) -> tuple[Run, BodyCall]:
+        if spec is None:
+            spec = _unknown_task(start.task)
+        refuse: Reason | None = self._refusal(start)
+        journal, given = Journal(), RunInput((), {}, "", "")
+        args: tuple[object, ...] = ()
+        kwargs: dict[str, object] = {}
+        try:
+            given = decode_input(self.codec, start.input)
+            args = tuple(self.codec.from_json(arg, hint_for(spec, i)) for i, arg in enumerate(given.args))
+            kwargs = {
+                name: self.codec.from_json(value, spec.parameters.get(name, object))
+                for name, value in given.kwargs.items()
+            }
+            journal = Journal.read(self.codec, start.entries)
+        except (SerializationError, RunBlocked) as error:
+            blocked = RunBlocked(f"run {start.lease.run_id!r} cannot be read in this process: {error}")
+            blocked.__cause__ = error
+            refuse = Blocked(blocked)
+        run = self._run(start, spec, journal, given)
+        reopen = next((message for message in start.inbox if message.kind is MessageKind.REOPEN), None)
+        call = BodyCall(
+            spec.fn, args, kwargs, spec.hint, given.reply, reopen, refuse, self._cancelled_unstarted(start, given)
+        )
+        return run, call
+
+    def _run(self, start: Start, spec: TaskSpec, journal: Journal, given: RunInput) -> Run:
+        writer = Writer(start.lease, start.length, start.cancel, len(start.inbox))
+        run = Run(
+            start.lease.run_id,
+            spec.id,
+            self,
+            journal,
+            writer,
+            spec.policy,
+            given.seed,
+            start.created_at_ms,
+            spec.is_async,
+            spec.fn.__module__,
+            None if spec.timeout_s is None else start.created_at_ms + round(spec.timeout_s * 1000),
+            self.probe,
+        )
+        writer.on_news = run.news
+        return run
+
+    def _refusal(self, start: Start) -> Reason | None:
+        if start.lease.crashes < self.max_crashes:
+            return None
+        return Blocked(
+            RunBlocked(  # R4
+                f"run {start.lease.run_id!r} lost its worker {start.lease.crashes} times in a row without recording "
+                "anything new: something in it may be killing the process. flow.retry(run_id) tries again"
+            )
+        )
+
+    def _cancelled_unstarted(self, start: Start, given: RunInput) -> str | None:
+        if start.length:
+            return None
+        if start.cancel:
+            return f"run {start.lease.run_id!r} was cancelled before it started"
+        if given.expires_at_ms is not None and given.expires_at_ms <= self.clock.now_ms():
+            return f"run {start.lease.run_id!r} expired before it started"
+        return None
+
+    # ---- runs to their end ------------------------------------------------------------------------------------
+
+    def run_to_end(self, new: NewRun) -> bytes:
+        """Create, join or resume the run, and stay until it has ended; returns its stored result."""
+        return self._follow(self._to_end(new))
+
+    async def run_to_end_async(self, new: NewRun) -> bytes:
+        """As `run_to_end`, on the running event loop."""
+        return await self._follow_async(self._to_end(new))
+
+    def run_child(self, parent: Run, new: NewRun) -> ChildAnswer:
+        """Run a child in its parent's place (rule E3)."""
+        return self._follow(self._child(parent, new))
+
+    async def run_child_async(self, parent: Run, new: NewRun) -> ChildAnswer:
+        """As `run_child`, on the running event loop."""
+        return await self._follow_async(self._child(parent, new))
+
+    def _follow(self, plan: _Plan[_T]) -> _T:
+        answer: object = None
+        try:
+            while True:
+                match plan.send(answer):
+                    case _Blocking(call=call):
+                        answer = call()
+                    case _Advance(start=start):
+                        answer = self.advance(start)
+        except StopIteration as stop:
+            value: _T = stop.value
+            return value
+
+    async def _follow_async(self, plan: _Plan[_T]) -> _T:
+        answer: object = None
+        try:
+            while True:
+                match plan.send(answer):
+                    case _Blocking(call=call):
+                        answer = call() if self.capabilities.instant else await asyncio.to_thread(call)
+                    case _Advance(start=start):
+                        answer = await self.advance_async(start)
+        except StopIteration as stop:
+            value: _T = stop.value
+            return value
+
+    def _to_end(self, new: NewRun) -> _Plan[bytes]:
+        ending = yield from self._begin(new)
+        while True:
+            match ending:
+                case Ended(result=result):
+                    return result
+                case Blocked(error=error) | Detached(error=error):
+                    raise error
+                case Revoked(error=error):
+                    if not isinstance(error, LeaseLost):
+                        raise error
+                case Suspended() | None:
+                    pass
+                case _:
+                    assert_never(ending)
+            snapshot: Snapshot = yield _Blocking(lambda: self.snapshot(new.run_id))
+            if snapshot.result is not None:
+                return self._result_or_raise(snapshot)
+            ending = yield from self._resume(new.run_id)
+            if ending is None:
+                yield from self._wait(snapshot.header)
+
+    def _begin(self, new: NewRun) -> _Plan[Ending | None]:
+        """Create the run and advance it, or see that it is the same one as was started before."""
+        [submitted] = yield _Blocking(lambda: self.storage.submit([new], now_ms=self.now_arg()))
+        match submitted:
+            case Created(lease=lease, now_ms=now_ms):
+                if lease is None:
+                    return None
+                ending: Ending = yield _Advance(Start(lease, new.task, new.input, now_ms, new.entries))
+                return ending
+            case Exists():
+                snapshot: Snapshot = yield _Blocking(lambda: self.snapshot(new.run_id))
+                self.check_same(new, snapshot)
+                return None
+            case _:
+                assert_never(submitted)
+
+    def _resume(self, run_id: str) -> _Plan[Ending | None]:
+        """Claim the run if nobody has it, and advance it; None if there is nothing to claim."""
+        grant = self.grant()
+        claimed = yield _Blocking(lambda: self.storage.claim(grant, Exactly(run_id), 1, now_ms=self.now_arg()))
+        if not claimed.leases:
+            return None
+        start: Start = yield _Blocking(lambda: self.start_of(claimed.leases[0]))
+        ending: Ending = yield _Advance(start)
+        return ending
+
+    def _wait(self, header: RunHeader) -> _Plan[None]:
+        """Wait until the run may have changed or comes due."""
+        now_ms = self.clock.now_ms()
+        until_due_s = LONGEST_WAIT_S if header.wake_at_ms is None else max(0.0, (header.wake_at_ms - now_ms) / 1000)
+        if self.clock.virtual:
+            self.clock.sleep(until_due_s)
+            return
+        wait_s = min(until_due_s, LONGEST_WAIT_S)
+        yield _Blocking(lambda: self.storage.wait_for_run(header.run_id, header.revision, wait_s))
+
+    def _child(self, parent: Run, new: NewRun) -> _Plan[ChildAnswer]:
+        reply = decode_input(self.codec, new.input).reply
+        assert reply is not None  # a child always has a parent to tell
+        ending = yield from self._begin(new)
+        while True:
+            match ending:
+                case Ended(result=result):
+                    return ChildEnded(result)
+                case Blocked(error=error):
+                    parent.stop(Blocked(RunBlocked(f"its child run {new.run_id!r} is blocked: {error}")))
+                    raise asyncio.CancelledError from error
+                case Detached(error=error):
+                    raise error
+                case Suspended():
+                    return ChildWaits(reply.message_id)
+                case Revoked(error=error):
+                    if not isinstance(error, LeaseLost):
+                        raise error
+                case None:
+                    pass
+                case _:
+                    assert_never(ending)
+            snapshot: Snapshot = yield _Blocking(lambda: self.snapshot(new.run_id))
+            if snapshot.header.status.finished and snapshot.result is not None:
+                return ChildEnded(snapshot.result)
+            if snapshot.header.status is RunStatus.BLOCKED:
+                yield _Blocking(lambda: self.reopen(snapshot))
+            ending = yield from self._resume(new.run_id)
+            if ending is None:
+                if snapshot.header.parent == parent.id:
+                    return ChildWaits(reply.message_id)
+                yield from self._wait(snapshot.header)
+
+    def start_of(self, lease: Lease) -> Start:
+        """Read a run that has just been claimed."""
+        snapshot = self.load(lease.run_id)
+        header = snapshot.header
+        return Start(
+            lease,
+            header.task,
+            snapshot.input,
+            header.created_at_ms,
+            snapshot.entries,
+            snapshot.inbox,
+            header.length,
+            header.cancel,
+        )
+
+    def _result_or_raise(self, snapshot: Snapshot) -> bytes:
+        assert snapshot.result is not None  # callers have looked
+        if snapshot.header.status is RunStatus.BLOCKED:
+            raise describe_error(self.codec, snapshot.result)
+        return snapshot.result
+
+    def outcome_of(self, task_id: str, result: bytes) -> Outcome:
+        """A stored result as what the run returned or raised."""
+        spec = tasks.find(task_id)
+        return decode_result(self.codec, result, object if spec is None else spec.hint)
+
+    def reopen(self, snapshot: Snapshot, again: tuple[str, ...] = ()) -> object:
+        """Put a failed or blocked run back into its queue; the operations named run again."""
+        header = snapshot.header
+        message = Message(
+            f"reopen:{header.revision}", MessageKind.REOPEN, "retry", self.codec.dumps(list(again))
+        )
+        return self.storage.send(header.run_id, message, now_ms=self.now_arg())
+
+    # ---- leases -----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _watched(self, run: Run) -> Iterator[None]:
+        """Renew the run's lease from a thread of its own while it is advanced (rule X1)."""
+        with self._lock:
+            self._active[run.id] = run
+            if self._heart is None and not self.clock.virtual:
+                self._heart = threading.Thread(target=self._keep_beating, name="flowkit-leases", daemon=True)
+                self._heart.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._active.pop(run.id, None)
+
+    def _keep_beating(self) -> None:
+        pause_s = self.lease_ms / 3000
+        while True:
+            with self._lock:
+                if self._closed:
+                    return
+                self._beat.wait(pause_s)
+                runs = list(self._active.values())
+                if self._closed and not runs:
+                    return
+            if runs:
+                self._renew(runs)
+
+    def _renew(self, runs: list[Run]) -> None:
+        try:
+            states = self.storage.renew(self.worker_id, [run.writer.lease for run in runs], self.lease_ms)
+        except Exception as error:  # noqa: BLE001  # a storage that is away for a moment must not end the heartbeat
+            log.warning("leases could not be renewed (%s: %s); trying again", type(error).__name__, error)
+            return
+        for run, state in zip(runs, states, strict=True):
+            if not state.held:
+                if self._active.get(run.id) is run:
+                    run.lose(LeaseLost(f"run {run.id!r} was taken over by another worker"))
+            elif (state.cancel, state.inbox) != (run.writer.cancel, run.writer.inbox):
+                run.writer.cancel, run.writer.inbox = state.cancel, state.inbox
+                run.news()
+
+    def let_go(self, why: BaseException) -> None:
+        """Ask every run that is being advanced to stop after the steps in flight (rule X5)."""
+        with self._lock:
+            runs = list(self._active.values())
+        for run in runs:
+            run.close(why)
+
+    @property
+    def active(self) -> int:
+        """How many runs are being advanced."""
+        return len(self._active)
+
+    def close(self) -> None:
+        """Stop renewing and writing, and close the storage."""
+        with self._lock:
+            self._closed = True
+            self._beat.notify_all()
+        self.committer.close()
+        self.storage.close()
+
+
+def _unknown_task(task_id: str) -> TaskSpec:
+    raise RunBlocked(
+        f"task {task_id!r} is not known in this process: import the module that defines it before resuming its runs"
+    )
+
+
+def _loop_is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,199 @@
+"""Durable operations as generators of effects: recall what is recorded, or perform and record it.
+
+The same generators serve sync and async code, live and replayed, in production and in the harness; only the driver
+that performs their effects differs (see `drivers`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+from attrs import evolve, frozen
+
+from flowkit.codec import Json
+from flowkit.codec_errors import error_from_json, live_error
+from flowkit.effects import Invoke, Operation, Pause, Record, Returned
+from flowkit.entries import Entry, Kind, Phase, encode
+from flowkit.errors import RunBlocked, SerializationError, StepInterrupted
+from flowkit.journal import Past, attempt_entry
+from flowkit.retry import Retry, RetryPolicy, delay_after
+from flowkit.run import Blocked, Cancelled, Run, Scope
+
+ONCE = Retry(attempts=1)
+
+
+@frozen
+class StepCall:
+    """One call of a step: all that was known when it was made."""
+
+    key: str
+    name: str
+    digest: str
+    fn: Callable[..., object]
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+    hint: object  # what the function says it returns
+    policy: RetryPolicy | None
+    timeout_s: float | None
+    at_most_once: bool
+    threaded: bool
+    past: Past | None
+
+
+def step_operation(run: Run, scope: Scope, call: StepCall) -> Operation[object]:
+    """Run a step that has no recorded outcome: try, record, and try again as its policy says (rules R1, R2)."""
+    past, attempt = call.past, 0
+    policy = call.policy or (ONCE if call.at_most_once else run.policy)
+    if past is not None:
+        attempt = past.attempts
+        if past.begun is not None:
+            yield from _interrupted(run, scope, call, attempt)
+        if past.retry_at_ms > run.clock.now_ms() and (yield Pause(call.name, call.key, past.retry_at_ms)):
+            yield from cancel_here(run, Kind.STEP, call.key, call.name)
+    while True:
+        attempt += 1
+        if call.at_most_once:
+            yield _record(run, _entry(run, call, Phase.BEGUN, attempt))  # D3: its start is recorded first
+        outcome = yield Invoke(
+            call.name, call.key, attempt, call.fn, call.args, call.kwargs, call.timeout_s, call.threaded
+        )
+        if type(outcome) is Returned:
+            try:
+                entry, value = _completed(run, call, outcome.value)
+            except SerializationError as unfit:
+                yield from fail_operation(run, scope, Kind.STEP, call.key, call.name, unfit, attempt, call.digest)
+            else:
+                yield entry
+                scope.now_ms = run.clock.now_ms()
+                return value
+        delay = delay_after(policy, outcome.error, attempt)
+        if delay is None:
+            return (yield from fail_operation(run, scope, Kind.STEP, call.key, call.name, outcome.error, attempt, call.digest))
+        yield from _try_later(run, call, outcome.error, attempt, delay)
+
+
+def _completed(run: Run, call: StepCall, value: object) -> tuple[Record, object]:
+    """The entry that records a value, and the value as every replay will see it (rule D5)."""
+    try:
+        data = run.codec.to_json(value, call.hint)
+        record = _record(run, _entry(run, call, Phase.DONE, data))
+        return record, run.codec.from_json(data, call.hint)
+    except SerializationError as error:
+        raise SerializationError(f"step {call.name!r} of run {run.id!r} returned what cannot be stored: {error}") from (
+            error
+        )
+
+
+def _entry(run: Run, call: StepCall, phase: Phase, data: Json) -> Entry:
+    return Entry(Kind.STEP, phase, call.key, call.name, run.clock.now_ms(), call.digest, data)
+
+
+def _record(run: Run, entry: Entry) -> Record:
+    return Record(entry.kind, entry.phase, entry.name, entry.key, (encode_within_cap(run, entry),))
+
+
+def encode_within_cap(run: Run, entry: Entry) -> bytes:
+    """The entry's bytes.
+
+    Raises:
+        SerializationError: if they are more than the storage takes.
+    """
+    raw = encode(run.codec, entry)
+    if len(raw) > run.services.max_value_bytes:
+        raise SerializationError(
+            f"it takes {len(raw):,} bytes and the storage keeps at most {run.services.max_value_bytes:,} in one value; "
+            "store it elsewhere and return where it is"
+        )
+    return raw
+
+
+def _try_later(run: Run, call: StepCall, error: BaseException, attempt: int, delay: float) -> Operation[None]:
+    """Record a failed attempt with the time of the next one, and wait for it (rule R2)."""
+    now_ms = run.clock.now_ms()
+    retry_at_ms = now_ms + round(delay * 1000)
+    recorded, _ = live_error(run.codec, error)
+    entry = attempt_entry(Kind.STEP, call.key, call.name, now_ms, attempt, retry_at_ms, recorded, call.digest)
+    yield _record(run, entry)
+    if (yield Pause(call.name, call.key, retry_at_ms)):
+        yield from cancel_here(run, Kind.STEP, call.key, call.name)
+
+
+def _interrupted(run: Run, scope: Scope, call: StepCall, attempt: int) -> Operation[NoReturn]:
+    error = StepInterrupted(
+        f"step {call.name!r} of run {run.id!r} was under way when its process died. It is marked at_most_once, so it "
+        "does not run again; find out whether it took effect"
+    )
+    return (yield from fail_operation(run, scope, Kind.STEP, call.key, call.name, error, attempt + 1, call.digest))
+
+
+def fail_operation(
+    run: Run,
+    scope: Scope,
+    kind: Kind,
+    key: str,
+    name: str,
+    error: BaseException,
+    attempts: int,
+    digest: str = "",
+    consume: tuple[str, ...] = (),
+) -> Operation[NoReturn]:
+    """Record a final failure and raise it as every replay will (rules R3, D6)."""
+    recorded, live = live_error(run.codec, error)
+    data: Json = {"error": recorded, "attempts": attempts}
+    entry = Entry(kind, Phase.FAILED, key, name, run.clock.now_ms(), digest, data)
+    yield evolve(_record(run, entry), consume=consume) if consume else _record(run, entry)
+    scope.now_ms = entry.at_ms
+    raise _delivered(run, kind, key, name, live, attempts)
+
+
+def _delivered(run: Run, kind: str, key: str, name: str, error: BaseException, attempts: int) -> BaseException:
+    """Mark a failure as having reached the body, and say where it comes from."""
+    run.failed_delivered = True
+    run.fresh_failures.append(key)
+    note = f"{kind} {name!r} (operation {key}) of run {run.id!r} failed after {attempts} attempt(s)"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+    return error
+
+
+def cancel_here(run: Run, kind: Kind, key: str, name: str) -> Operation[NoReturn]:
+    """Record that cancellation reaches the body at this operation, and raise it there, once (rule E2)."""
+    entry = Entry(kind, Phase.CANCELLED, key, name, run.clock.now_ms())
+    yield _record(run, entry)
+    raise _cancellation(run)
+
+
+def _cancellation(run: Run) -> BaseException:
+    run.cancel_delivered = True
+    return asyncio.CancelledError() if run.is_async else Cancelled(f"run {run.id!r} was cancelled")
+
+
+def recalled(run: Run, scope: Scope, past: Past, hint: object) -> object:
+    """The recorded outcome of an operation: returns its value or raises its error, as the first time (rule D2)."""
+    entry = past.outcome
+    assert entry is not None  # callers have looked
+    scope.now_ms = entry.at_ms
+    if entry.phase == Phase.CANCELLED:
+        raise _cancellation(run)
+    try:
+        if entry.phase == Phase.DONE:
+            return run.codec.from_json(entry.data, hint)
+        data = entry.data
+        assert isinstance(data, dict)  # written by fail_operation
+        error, attempts = error_from_json(run.codec, data["error"]), data["attempts"]
+    except (SerializationError, RunBlocked) as broken:
+        blocked = RunBlocked(
+            f"the recorded outcome of {past.kind} {past.name!r} in run {run.id!r} cannot be read here: {broken}"
+        )
+        blocked.__cause__ = broken
+        run.stop(Blocked(blocked))
+        raise _cancellation_for_unwinding() from broken
+    assert isinstance(attempts, int)
+    raise _delivered(run, past.kind, entry.key, past.name, error, attempts)
+
+
+def _cancellation_for_unwinding() -> BaseException:
+    """In async code `stop` has cancelled the root; the caller goes down the same way."""
+    return asyncio.CancelledError()

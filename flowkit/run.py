@@ -1,0 +1,321 @@
+"""The current run: its scopes and keys, and where the running code stands in it.
+
+A `Run` is one incarnation: one process advancing one run until it ends, waits, or loses its lease. Code finds it
+through a context variable, so decorated functions need no extra argument.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import threading
+import uuid
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Protocol
+
+from attrs import define, field, frozen
+
+from flowkit.clock import Clock
+from flowkit.codec import Codec
+from flowkit.committer import Change, Committer, Writer
+from flowkit.effects import ChildAnswer, Effect
+from flowkit.errors import AmbiguousOrder, FlowkitError, LeaseLost
+from flowkit.journal import Journal
+from flowkit.records import NewRun, Snapshot
+from flowkit.retry import RetryPolicy
+
+# ---- why a run stops before its end ---------------------------------------------------------------------------------
+
+
+@frozen
+class Suspended:
+    """Everything in it waits: for a time, a message, or both (rule E1)."""
+
+    wake_at_ms: int | None = None
+    inbox_at_least: int | None = None
+
+
+@frozen
+class Blocked:
+    """It cannot go on until a person mends something (rule I3)."""
+
+    error: FlowkitError = field(eq=False)
+
+
+@frozen
+class Revoked:
+    """Its ports are closed: the lease is lost, or a test has killed it. It writes nothing more (rule D4)."""
+
+    error: BaseException = field(eq=False)
+
+
+@frozen
+class Detached:
+    """The caller or the process lets go of it, unfinished; it is handed back at once (rule X5)."""
+
+    error: BaseException = field(eq=False)
+
+
+Reason = Suspended | Blocked | Revoked | Detached
+
+
+class Unwind(BaseException):
+    """Raised through a body to take it off the stack. `except Exception` does not swallow it (rule E1)."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Cancelled(BaseException):
+    """Raised once in a synchronous body when its run is cancelled (rule E2); async code sees `CancelledError`."""
+
+
+class Probe(Protocol):
+    """Sees every effect before and after it is performed; the harness injects its faults here."""
+
+    def before(self, run: Run, effect: Effect) -> None:
+        """May raise instead of the effect, or wait."""
+
+    def after(self, run: Run, effect: Effect, answer: object) -> object:
+        """May raise after the effect, or change its answer."""
+
+
+# ---- scopes and keys ------------------------------------------------------------------------------------------------
+
+
+@define(eq=False)
+class Scope:
+    """A line of calls that follow one another. Each call takes the next ordinal when it is made (rule I1)."""
+
+    prefix: str  # "" for the task's own code, "3.0." for the first branch of operation 3
+    now_ms: int  # when the last recorded thing that this branch has seen was recorded (rule I6)
+    ordinal: int = 0
+    draws: int = 0  # uuid4() and rng() calls so far
+    named: set[str] | None = None
+
+    def next_key(self) -> str:
+        """The key of the next call."""
+        self.ordinal += 1
+        return f"{self.prefix}{self.ordinal}"
+
+    def named_key(self, name: str) -> str:
+        """The key of a call that the user has named.
+
+        Raises:
+            AmbiguousOrder: if the name was used before in this scope.
+        """
+        if self.named is None:
+            self.named = set()
+        if name in self.named:
+            raise AmbiguousOrder(f"key {name!r} is used twice in one scope of the run; keys must be unique")
+        self.named.add(name)
+        return f"{self.prefix}={name}"
+
+
+@define(eq=False)
+class Frame:
+    """Where the running code stands."""
+
+    run: Run
+    scope: Scope
+    task: asyncio.Task[object] | None  # the asyncio task whose calls belong to this scope
+    thread: int  # the thread whose calls belong to this scope
+    step_key: str | None = None  # set inside a step's function
+    step_name: str = ""
+    attempt: int = 1
+
+    def owned_here(self) -> bool:
+        """True if the calling thread and asyncio task are the ones this scope belongs to."""
+        if threading.get_ident() != self.thread:
+            return False
+        if self.task is None:
+            return True
+        try:
+            return asyncio.current_task() is self.task
+        except RuntimeError:  # no loop runs in this thread
+            return False
+
+
+current: ContextVar[Frame | None] = ContextVar("flowkit_frame", default=None)
+
+live: set[Run] = set()
+"""Runs whose body is on a stack of this process; asked only when a step is called outside of any."""
+
+
+# ---- the run --------------------------------------------------------------------------------------------------------
+
+
+class Parking(Protocol):
+    """The async body, as seen by operations that wait in it."""
+
+    created: int
+
+    async def park(self, wake_at_ms: int | None, inbox_at_least: int | None) -> None:
+        """Wait for a time or for messages."""
+
+    def begin(self) -> asyncio.Task[object] | None:
+        """A call's coroutine has begun."""
+
+    def end(self, task: asyncio.Task[object] | None) -> None:
+        """A call's coroutine has ended."""
+
+    async def turn(self, position: int) -> None:
+        """Wait until a recorded outcome is the next to be delivered."""
+
+    def skip(self, position: int) -> None:
+        """A recorded outcome was delivered by a sync call."""
+
+    async def hold(self) -> None:
+        """Start nothing new."""
+
+    async def caught_up(self) -> None:
+        """Wait until everything recorded has been delivered."""
+
+    async def live_turn(self) -> None:
+        """Wait until a new outcome may be delivered."""
+
+    def news(self) -> None:
+        """Messages or a cancellation have come in."""
+
+
+class Services(Protocol):
+    """What a run asks of the engine it runs in."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+
+    @property
+    def codec(self) -> Codec:
+        """How values become bytes."""
+
+    @property
+    def committer(self) -> Committer:
+        """Where changes are written."""
+
+    @property
+    def patience_in_place_s(self) -> float:
+        """Waits up to this many seconds stay in place; longer ones let go of the run."""
+
+    @property
+    def max_value_bytes(self) -> int:
+        """The largest payload that the storage takes."""
+
+    def load(self, run_id: str) -> Snapshot:
+        """Read a run that exists."""
+
+    def run_child(self, parent: Run, new: NewRun) -> ChildAnswer:
+        """Run a child in its parent's place, blocking."""
+
+    async def run_child_async(self, parent: Run, new: NewRun) -> ChildAnswer:
+        """As `run_child`, on the event loop."""
+
+
+@define(eq=False)
+class Run:
+    """One incarnation of a run."""
+
+    id: str
+    task_id: str
+    services: Services
+    journal: Journal
+    writer: Writer
+    policy: RetryPolicy  # the task's: for its own code, and for steps without one of their own
+    seed: str
+    started_at_ms: int
+    is_async: bool
+    module: str = ""  # of the task's function
+    deadline_ms: int | None = None
+    probe: Probe | None = None
+    body: Parking | None = None  # while an async body is on the loop
+    reason: Reason | None = None  # set once the body is being taken off the stack
+    unwind: Callable[[Reason], None] | None = None  # how an async body is taken off the stack
+    closing: BaseException | None = None  # why it is to be handed back at its next call
+    cancel_delivered: bool = False
+    handled: bool = False  # a durable operation was called while an error was being handled (rule R3)
+    failed_delivered: bool = False  # a final step failure has reached the body (rule R3)
+    fresh_failures: list[str] = field(factory=list)  # failures after which nothing more was called
+    ambient: BaseException | None = None  # what was being handled around the body when it started
+
+    @property
+    def codec(self) -> Codec:
+        """How values become bytes."""
+        return self.services.codec
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        return self.services.clock
+
+    def rewind(self, journal: Journal) -> None:
+        """Get ready to run the body from its start."""
+        self.journal = journal
+        self.handled = self.failed_delivered = self.cancel_delivered = False
+        self.fresh_failures = []
+
+    def enter_call(self) -> None:
+        """What every durable call does first.
+
+        Raises:
+            Unwind: the body is being taken off the stack, so it may do nothing durable any more (rule E1).
+        """
+        if self.reason is not None:
+            raise asyncio.CancelledError if self.is_async else Unwind(self.reason)
+        if self.closing is not None and not self.is_async:
+            self.stop(Detached(self.closing))
+        if self.fresh_failures:
+            self.fresh_failures.clear()
+        error = sys.exc_info()[1]
+        if error is not None and error is not self.ambient:
+            self.handled = True
+
+    def stop(self, reason: Reason) -> None:
+        """Take the body off the stack: at once in a sync body, by cancelling its root in an async one.
+
+        Raises:
+            Unwind: in a synchronous body.
+        """
+        if self.reason is None:
+            self.reason = reason
+        if self.unwind is None:
+            raise Unwind(self.reason)
+        self.unwind(self.reason)
+
+    def lose(self, error: LeaseLost) -> None:
+        """The lease is gone: from another thread, see to it that the body goes no further (rule D4)."""
+        self.writer.lost = str(error)
+        self._stop_from_outside(Revoked(error))
+
+    def close(self, why: BaseException) -> None:
+        """Let go of the run at its next call, after the steps in flight (rule X5); from any thread."""
+        self.closing = why
+        self.news()
+
+    def _stop_from_outside(self, reason: Reason) -> None:
+        if self.reason is None:
+            self.reason = reason
+        if self.unwind is not None:
+            self.unwind(self.reason)
+
+    def news(self) -> None:
+        """Messages, a cancellation or a closing have come in; from any thread."""
+        if self.body is not None:
+            self.body.news()
+
+    def write(self, change: Change) -> int:
+        """Write, blocking; the position of the last entry."""
+        return self.services.committer.write(change)
+
+    # ---- the same on every replay (rule I6) -------------------------------------------------------------------
+
+    def draw(self, scope: Scope) -> random.Random:
+        """A generator seeded by the run and by the ordinal of this draw in its scope."""
+        scope.draws += 1
+        return random.Random(f"{self.seed}:{scope.prefix}{scope.draws}")
+
+    def uuid4(self, scope: Scope) -> uuid.UUID:
+        """A random-looking UUID that follows from the run and its ordinal."""
+        return uuid.UUID(int=self.draw(scope).getrandbits(128), version=4)
