@@ -8,11 +8,22 @@ from typing import Any, cast
 from cattrs import Converter
 
 from flowkit.codec_base import ClassNotFound, Codec, Json, Unencodable
+from flowkit.codec_errors import error_from_json, error_text, error_to_json, live_error
+from flowkit.codec_exceptions import decode_as_value, encode_as_value
 from flowkit.codec_hints import Plans
 from flowkit.codec_paths import describe, find_cycle, find_path, remedy
 from flowkit.errors import SerializationError
 
-__all__ = ["ClassNotFound", "Codec", "Json", "JsonCodec"]
+__all__ = [
+    "ClassNotFound",
+    "Codec",
+    "Json",
+    "JsonCodec",
+    "error_from_json",
+    "error_text",
+    "error_to_json",
+    "live_error",
+]
 
 _to_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 _from_text = json.JSONDecoder().decode
@@ -44,6 +55,9 @@ class JsonCodec:
 
     def __init__(self, converter: Converter | None = None) -> None:
         self._plans = Plans(Converter() if converter is None else converter.copy())
+        self._plans.tagging.add_family(
+            BaseException, "error", lambda error: encode_as_value(self, error), lambda data: decode_as_value(self, data)
+        )
 
     def to_json(self, value: object, hint: object = Any) -> Json:
         """The value as a JSON document that shares nothing with it."""

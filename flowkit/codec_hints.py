@@ -35,7 +35,8 @@ _WRAPPERS = {
 """Annotations that say something about the place of a value, not about the value."""
 
 _UNIONS = {typing.Union, types.UnionType}
-_SCALARS = {scalar.cls: scalar for scalar in SCALARS}
+_SAY_NOTHING: set[object] = {Any, object, None, type(None), str, bool, int, float}
+_SCALARS: dict[object, Scalar] = {scalar.cls: scalar for scalar in SCALARS}
 _SCALARS.update({hint: _SCALARS[cls] for hint, cls in PATH_HINTS.items()})
 
 
@@ -51,7 +52,8 @@ class Plans:
         self._containers = Containers(self.tagging)
         self._lock = RLock()
         self._pending: set[object] = set()
-        self._hints: dict[object, Plan] = {}
+        # JSON's own scalars look the same with and without an annotation.
+        self._hints: dict[object, Plan] = dict.fromkeys(_SAY_NOTHING, self.untyped)
         self._records: dict[object, Plan] = {}
         self._classes: dict[type, Plan | None] = {}
         self._converter = converter
@@ -121,8 +123,11 @@ class Plans:
 
     def _make(self, hint: object) -> Plan:
         hint = unwrap(hint)
-        if isinstance(hint, Hashable) and hint in _SCALARS:
-            return self._scalar(_SCALARS[hint])
+        if isinstance(hint, Hashable):
+            if hint in _SAY_NOTHING:
+                return self.untyped
+            if hint in _SCALARS:
+                return self._scalar(_SCALARS[hint])
         origin, arguments = get_origin(hint), get_args(hint)
         if origin in _UNIONS:
             return self._union([unwrap(argument) for argument in arguments if argument is not type(None)])

@@ -57,6 +57,8 @@ def remedy(value: object) -> str:
     cls = type(value)
     if inspect.iscoroutine(value) or inspect.isawaitable(value):
         return "await it first"
+    if isinstance(value, BaseException):
+        return "give it args that can be stored"
     if inspect.isroutine(value) or isinstance(value, type):
         return "pass its name, or look it up inside the step"
     if isinstance(value, Iterator):
