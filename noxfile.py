@@ -35,9 +35,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Strict mypy on everything."""
+    """Strict mypy on everything; pyright on the public API."""
     session.install("-q", "-e", ".[types]")
     session.run("mypy")
+    session.run("pyright")
 
 
 @nox.session

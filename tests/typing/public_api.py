@@ -1,0 +1,99 @@
+"""The types that users of the public API see, held by mypy and pyright alike; nothing here is run."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+from typing import assert_type
+from uuid import UUID
+
+import flowkit
+from flowkit import Flow, Retry, RunHandle, RunResult, RunStatus, current_run, now, patched, rng, step, task, uuid4
+
+
+@dataclass
+class Order:
+    """What is ordered."""
+
+    id: str
+
+
+@step
+def reserve(order: Order, *, count: int = 1) -> str:
+    """A plain step."""
+    return order.id * count
+
+
+@step(name="charge-card", retry=Retry(attempts=5, on=(ConnectionError,)), timeout="10s")
+async def charge(order: Order, reservation: str) -> int:
+    """An async step with options."""
+    return len(order.id + reservation)
+
+
+@step(retry=lambda error, attempt: attempt * 0.5 if isinstance(error, OSError) else None)
+def ship(order: Order) -> None:
+    """A step with a policy of its own."""
+    assert order.id
+
+
+@task
+def prepare(order: Order) -> str:
+    """A plain task."""
+    assert_type(reserve(order, count=2), str)
+    assert_type(step.run("note", reserve, order), str)
+    assert_type(prepare(order), str)
+    assert_type(current_run().idempotency_key, str)
+    assert_type(now(), datetime)
+    assert_type(uuid4(), UUID)
+    assert_type(rng(), Random)
+    assert_type(patched("new-rule"), bool)
+    flowkit.sleep("3d")
+    flowkit.sleep(timedelta(minutes=2))
+    return reserve(order)
+
+
+@task(id="process-order", attempts=3)
+async def process(order: Order) -> list[int]:
+    """An async task."""
+    reservation = await reserve.aio(order)
+    assert_type(reservation, str)
+    assert_type(await charge(order, reservation), int)
+    assert_type(await charge.aio(order, reservation), int)
+    assert_type(await charge.options(key=order.id, timeout=3)(order, reservation), int)
+    assert_type(await step.run("charge", charge, order, reservation), int)
+    assert_type(await step.aio.run("reserve", reserve, order), str)
+    assert_type(await prepare.aio(order), str)
+    await flowkit.aio.sleep(5)
+    return [1]
+
+
+def from_outside(flow: Flow, order: Order) -> None:
+    """What a program does with tasks."""
+    assert_type(flow.run(prepare, order), str)
+    assert_type(flow.run(process, order), list[int])
+    handle = flow.start(process.options(run_id="order-42", delay="1h", priority=5, tags=["vip"]), order)
+    assert_type(handle, RunHandle[list[int]])
+    assert_type(prepare.trigger(order), RunHandle[str])
+    assert_type(handle.status(), RunStatus)
+    assert_type(handle.result(timeout=30), list[int])
+    result = handle.wait_for_completion(timeout="1m")
+    assert_type(result, RunResult[list[int]])
+    assert_type(result.unwrap(), list[int])
+    assert_type(result.output, list[int] | None)
+
+
+async def from_outside_awaited(flow: Flow, order: Order) -> None:
+    """What an async program does with tasks."""
+    assert_type(await flow.aio.run(prepare, order), str)
+    assert_type(await process(order), list[int])
+    assert_type(await process.aio.trigger(order), RunHandle[list[int]])
+    assert_type(await (await flow.aio.start(prepare, order)).aio.result(), str)
+
+
+def refused(flow: Flow, order: Order) -> None:
+    """What the checkers must complain of: an ignore that is not needed is an error of its own."""
+    reserve("order")  # type: ignore[arg-type]  # no Order
+    reserve(order, 2)  # type: ignore[call-arg]  # keyword only
+    flow.run(prepare)  # type: ignore[call-arg]  # the order is missing
+    flow.start(process, 5)  # type: ignore[arg-type]  # no Order
+    prepare.trigger()  # type: ignore[call-arg]  # the order is missing
+    prepare.options(run_id=5)  # type: ignore[arg-type]  # an id is a text
