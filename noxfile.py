@@ -45,7 +45,7 @@ def types(session: nox.Session) -> None:
 def arch(session: nox.Session) -> None:
     """The import contracts of `[tool.importlinter]`."""
     session.install("-q", "-e", ".[test]")
-    session.run("lint-imports", "--no-logo")
+    session.run("lint-imports", "--no-logo", "--no-cache")
 
 
 @nox.session
