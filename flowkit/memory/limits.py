@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flowkit.errors import SerializationError
-from flowkit.records import Block, Commit, Finish, NewRun
+from flowkit.records import Block, Commit, Finish, Go, NewRun
 
 MAX_VALUE_BYTES = 16 * 1024 * 1024
 
@@ -36,12 +36,16 @@ def check_commits(commits: Sequence[Commit]) -> None:
         for entry in commit.entries:
             if len(entry) > MAX_VALUE_BYTES:  # the hot path: no call for each entry
                 check_size(entry, "an entry", commit.run_id)
-        if commit.spawn:
-            check_runs(commit.spawn)
-        for send in commit.send:
-            check_size(send.message.payload, "a message", send.run_id)
-        match commit.then:
-            case Finish(result=value) | Block(reason=value):
-                check_size(value, "the result", commit.run_id)
-            case _:
-                pass
+        if commit.spawn or commit.send or not isinstance(commit.then, Go):
+            _check_rest(commit)
+
+
+def _check_rest(commit: Commit) -> None:
+    check_runs(commit.spawn)
+    for send in commit.send:
+        check_size(send.message.payload, "a message", send.run_id)
+    match commit.then:
+        case Finish(result=value) | Block(reason=value):
+            check_size(value, "the result", commit.run_id)
+        case _:
+            pass

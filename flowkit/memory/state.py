@@ -6,7 +6,7 @@ that called it puts it into the next one, so heaps, counts and indexes cannot dr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from threading import Condition, Lock
 from typing import assert_never
 
@@ -28,9 +28,7 @@ from flowkit.records import (
     Missing,
     NewRun,
     RunStatus,
-    Send,
     Suspend,
-    Then,
     Verdict,
     Yield,
 )
@@ -62,15 +60,19 @@ class State:
 
     def create(self, new: NewRun, now_ms: int) -> Run:
         """Store a run whose id is free."""
-        lane = self.lanes.setdefault((new.queue, new.task), Lane())
+        lane = self.lanes.get((new.queue, new.task))
+        if lane is None:
+            lane = self.lanes[new.queue, new.task] = Lane()
         seq = self.next_number
         self.next_number += 1
         run = Run(new, seq, lane, created_ms=now_ms, updated_ms=now_ms, entries=list(new.entries))
         lane.ready_count += 1
         self.runs[new.run_id] = run
         self.numbered[seq] = run
-        for index in self._indexes(run):
-            index.add(seq)
+        self.everything.add(seq)
+        self.by_status[run.status].add(seq)
+        for index, name in self._names(run):
+            index.setdefault(name, NumberSet()).add(seq)
         if new.grant is not None:
             self.take(run, new.grant, now_ms)
         elif new.start_at_ms is not None and new.start_at_ms > now_ms:
@@ -84,8 +86,12 @@ class State:
         self._leave(run)
         del self.runs[run.new.run_id]
         del self.numbered[run.seq]
-        for index in self._indexes(run):
-            index.remove(run.seq)
+        self.everything.remove(run.seq)
+        self.by_status[run.status].remove(run.seq)
+        for index, name in self._names(run):
+            index[name].remove(run.seq)
+            if not index[name]:
+                del index[name]
         self._tell_watchers(run)
 
     # ---- leases
@@ -128,35 +134,27 @@ class State:
         return Done(len(run.entries), run.cancel, len(run.inbox), now_ms)
 
     def _apply(self, run: Run, commit: Commit, now_ms: int) -> None:
+        run.last_commit = commit.commit_id
         if commit.entries:
             run.entries.extend(commit.entries)
             run.crashes = 0
         for message_id in commit.consume:
             run.inbox.pop(message_id, None)
             run.received[message_id] = None
-        if commit.spawn:
-            self.create_missing(commit.spawn, now_ms)
-        if commit.send:
-            self._send_all(commit.send, now_ms)
-        run.last_commit = commit.commit_id
-        self._go_on(run, commit.then, now_ms)
+        for new in commit.spawn:
+            if new.run_id not in self.runs:  # E3: a child exists once
+                self.create(new, now_ms)
+        for send in commit.send:
+            self.deliver(send.run_id, send.message, now_ms)
+        then = commit.then
+        if not isinstance(then, Go):
+            self._let_go(run, then, now_ms)
+        elif then.status is not run.status:
+            self._set_status(run, then.status)
         self._touch(run, now_ms)
 
-    def create_missing(self, runs: Iterable[NewRun], now_ms: int) -> None:
-        """Create those whose id is free; the others are left as they are (rule E3)."""
-        for new in runs:
-            if new.run_id not in self.runs:
-                self.create(new, now_ms)
-
-    def _send_all(self, sends: Iterable[Send], now_ms: int) -> None:
-        for send in sends:
-            self.deliver(send.run_id, send.message, now_ms)
-
-    def _go_on(self, run: Run, then: Then, now_ms: int) -> None:
+    def _let_go(self, run: Run, then: Yield | Suspend | Block | Finish, now_ms: int) -> None:
         match then:
-            case Go(status=status):
-                if status is not run.status:
-                    self._set_status(run, status)
             case Yield():
                 self._ready(run, now_ms)
             case Suspend(wake_at_ms=wake_at_ms, inbox_at_least=enough):
@@ -281,12 +279,10 @@ class State:
         for watcher in self.watchers.get(run.new.run_id, ()):
             watcher.notify()
 
-    def _indexes(self, run: Run) -> Iterable[NumberSet]:
-        yield self.everything
-        yield self.by_status[run.status]
-        yield self.by_task.setdefault(run.new.task, NumberSet())
-        for tag in dict.fromkeys(run.new.tags):
-            yield self.by_tag.setdefault(tag, NumberSet())
+    def _names(self, run: Run) -> Iterator[tuple[dict[str, NumberSet], str]]:
+        yield self.by_task, run.new.task
+        for tag in set(run.new.tags):
+            yield self.by_tag, tag
 
 
 def _takes(run: Run, kind: MessageKind) -> bool:
