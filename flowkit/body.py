@@ -109,7 +109,7 @@ def _returned(run: Run, call: BodyCall, value: object) -> Operation[Ending | Non
         return (yield from _stop(run, Blocked(error)))
     try:
         result = encode_value(run.codec, run.codec.to_json(value, call.hint))
-        if len(result) > run.services.max_value_bytes:
+        if len(result) > run.max_value_bytes:
             raise SerializationError(f"it takes {len(result):,} bytes, more than the storage keeps in one value")
     except SerializationError as error:
         unfit = SerializationError(f"task {run.task_id!r} returned what cannot be stored: {error}")

@@ -8,9 +8,8 @@ import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NoReturn
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 
-from flowkit.codec import Codec
 from flowkit.digest import ArgumentDigest
 from flowkit.hints import call_hints
 from flowkit.drivers import drive, drive_async
@@ -24,24 +23,8 @@ from flowkit.errors import (
     WrongColour,
 )
 from flowkit.journal import Past
-from flowkit.operations import StepCall, cancel_here, recalled, step_operation
-from flowkit.retry import RetryPolicy
+from flowkit.operations import StepCall, StepSpec, cancel_here, recalled, step_operation
 from flowkit.run import Blocked, Frame, Run, Scope, Unwind, current, live
-
-
-@frozen
-class StepSpec:
-    """What is known of a step before it is called."""
-
-    name: str
-    fn: Callable[..., object]
-    is_async: bool
-    digest: ArgumentDigest = field(eq=False)
-    hint: object = field(eq=False)
-    policy: RetryPolicy | None = None
-    timeout_s: float | None = None
-    at_most_once: bool = False
-    key: str | None = None  # takes the place of the ordinal
 
 
 def spec_of(fn: Callable[..., object], name: str, *, is_async: bool) -> StepSpec:
@@ -88,10 +71,15 @@ def perform_call(
 ) -> object:
     """Answer a call from the record, or drive its operation on this thread."""
     if past is not None and past.outcome is not None:
-        if run.body is not None:
-            run.body.skip(past.position)
-        return recalled(run, scope, past, hint)
+        return answer_from_record(run, scope, past, hint)
     return drive(run, scope, operation())
+
+
+def answer_from_record(run: Run, scope: Scope, past: Past, hint: object) -> object:
+    """The recorded outcome, at once: a sync call cannot wait for its turn."""
+    if run.body is not None:
+        run.body.skip(past.position)
+    return recalled(run, scope, past, hint)
 
 
 async def perform_call_async(
@@ -149,9 +137,9 @@ def call_step(spec: StepSpec, args: tuple[object, ...], kwargs: Mapping[str, obj
     digest = spec.digest(args, kwargs, run.codec)
     if past is not None:
         compare_arguments(run, past, digest)
-    return perform_call(
-        run, scope, past, spec.hint, lambda: _operation(run, scope, spec, key, digest, args, kwargs, past)
-    )
+        if past.outcome is not None:
+            return answer_from_record(run, scope, past, spec.hint)
+    return drive(run, scope, _operation(run, scope, StepCall(spec, key, digest, args, kwargs, past)))
 
 
 def call_step_async(
@@ -174,43 +162,14 @@ def call_step_async(
         compare_arguments(run, past, digest)
     assert run.body is not None  # the calling task is the body's
     run.body.created += 1
-    threaded = not spec.is_async
-    return perform_call_async(
-        run, scope, past, spec.hint, lambda: _operation(run, scope, spec, key, digest, args, kwargs, past, threaded)
-    )
+    call = StepCall(spec, key, digest, args, kwargs, past, not spec.is_async)
+    return perform_call_async(run, scope, past, spec.hint, lambda: _operation(run, scope, call))
 
 
-def _operation(
-    run: Run,
-    scope: Scope,
-    spec: StepSpec,
-    key: str,
-    digest: str,
-    args: tuple[object, ...],
-    kwargs: Mapping[str, object],
-    past: Past | None,
-    threaded: bool = False,  # noqa: FBT001, FBT002  # internal, and hot
-) -> Operation[object]:
+def _operation(run: Run, scope: Scope, call: StepCall) -> Operation[object]:
     if cancel_wanted(run):
-        return cancel_here(run, Kind.STEP, key, spec.name)
-    return step_operation(
-        run,
-        scope,
-        StepCall(
-            key,
-            spec.name,
-            digest,
-            spec.fn,
-            args,
-            kwargs,
-            spec.hint,
-            spec.policy,
-            spec.timeout_s,
-            spec.at_most_once,
-            threaded,
-            past,
-        ),
-    )
+        return cancel_here(run, Kind.STEP, call.key, call.spec.name)
+    return step_operation(run, scope, call)
 
 
 async def _plain_coroutine(spec: StepSpec, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:

@@ -57,7 +57,6 @@ class Change:
     error: BaseException | None = None
     settled: bool = False
     event: threading.Event | None = None  # a thread waits on it
-    lead: bool = False  # that thread is to flush the next batch itself
     loop: asyncio.AbstractEventLoop | None = None
     future: asyncio.Future[int] | None = None
 
@@ -94,17 +93,21 @@ class Committer:
             StorageError: the storage did not answer for `patience_s` seconds; whether it was applied is unknown.
         """
         with self._lock:
-            self._waiting.append(change)
-            if self._flushing:
-                change.event = threading.Event()
-            else:
+            alone = not self._flushing
+            if alone:
                 self._flushing = True
-                change.lead = True
-        if not change.lead and change.event is not None:
+            else:
+                change.event = threading.Event()
+                self._waiting.append(change)
+        if alone:
+            self._flush([change])
+            if self._waiting or not self._rest():
+                self._pass_on()
+        elif change.event is not None:
             change.event.wait()
-        if not change.settled:
-            self._flush()
-            self._pass_on()
+            if not change.settled:
+                self._flush()
+                self._pass_on()
         return change.answer()
 
     async def write_async(self, change: Change) -> int:
@@ -137,6 +140,14 @@ class Committer:
 
     # ---- flushing -----------------------------------------------------------------------------------------------
 
+    def _rest(self) -> bool:
+        """Nobody waits: the next caller flushes for itself."""
+        with self._lock:
+            if self._waiting:
+                return False
+            self._flushing = False
+            return True
+
     def _pass_on(self) -> None:
         """Give the next batch to someone who waits for it, or rest."""
         with self._lock:
@@ -145,7 +156,6 @@ class Committer:
                 return
             heir = next((change for change in self._waiting if change.event is not None), None)
             if heir is not None and heir.event is not None:
-                heir.lead = True
                 heir.event.set()
             else:
                 self._wake_background()
@@ -168,10 +178,11 @@ class Committer:
             self._flush()
             self._pass_on()
 
-    def _flush(self) -> None:
-        """Send everything that waits as one batch, and tell everyone what became of it."""
-        with self._lock:
-            batch, self._waiting = self._waiting, []
+    def _flush(self, batch: list[Change] | None = None) -> None:
+        """Send a batch (everything that waits, unless given), and tell everyone what became of it."""
+        if batch is None:
+            with self._lock:
+                batch, self._waiting = self._waiting, []
         try:
             groups = _by_run(batch)
             if groups:
@@ -218,6 +229,8 @@ class Committer:
 
 
 def _by_run(batch: list[Change]) -> list[list[Change]]:
+    if len(batch) == 1 and batch[0].writer.lost is None:
+        return [batch]
     groups: dict[int, list[Change]] = {}
     for change in batch:
         if change.writer.lost is not None:

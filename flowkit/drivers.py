@@ -38,7 +38,8 @@ _T = TypeVar("_T")
 
 def drive(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
     """Perform an operation on this thread; returns its value or raises its error."""
-    probe, answer = run.probe, None
+    probe = run.probe
+    answer: object = None
     try:
         effect = next(operation)
         while True:
@@ -59,11 +60,11 @@ def drive(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
 
 def perform(run: Run, scope: Scope, effect: Effect) -> object:
     """Perform one effect, blocking."""
+    if isinstance(effect, Invoke):  # the two effects of every step come first
+        return call_plainly(run, scope, effect)
+    if isinstance(effect, Record):
+        return commit(run, _change_of(run, effect))
     match effect:
-        case Record():
-            return commit(run, _change_of(run, effect))
-        case Invoke():
-            return call_plainly(run, scope, effect)
         case Pause():
             return _pause(run, effect)
         case RunBody():
@@ -151,7 +152,8 @@ def _run_sync_body(run: Run, effect: RunBody) -> Outcome:
 
 async def drive_async(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
     """Perform an operation on the running event loop; returns its value or raises its error."""
-    probe, answer = run.probe, None
+    probe = run.probe
+    answer: object = None
     try:
         effect = next(operation)
         while True:
@@ -172,11 +174,11 @@ async def drive_async(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
 
 async def perform_async(run: Run, scope: Scope, effect: Effect) -> object:
     """Perform one effect without blocking the event loop."""
+    if isinstance(effect, Invoke):
+        return await call_async(run, scope, effect)
+    if isinstance(effect, Record):
+        return await _commit_async(run, _change_of(run, effect))
     match effect:
-        case Record():
-            return await _commit_async(run, _change_of(run, effect))
-        case Invoke():
-            return await call_async(run, scope, effect)
         case Pause():
             return await _pause_async(run, effect)
         case RunBody():

@@ -10,84 +10,105 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from flowkit.codec import Json
 from flowkit.codec_errors import error_from_json, live_error
+from flowkit.digest import ArgumentDigest
 from flowkit.effects import Invoke, Operation, Pause, Record, Returned
-from flowkit.entries import Entry, Kind, Phase, encode
+from flowkit.entries import Entry, Kind, Phase, encode, encode_done
 from flowkit.errors import RunBlocked, SerializationError, StepInterrupted
 from flowkit.journal import Past, attempt_entry
 from flowkit.retry import Retry, RetryPolicy, delay_after
 from flowkit.run import Blocked, Cancelled, Run, Scope
 
 ONCE = Retry(attempts=1)
+_STEP, _DONE = Kind.STEP.value, Phase.DONE.value
+
+
+@frozen
+class StepSpec:
+    """What is known of a step before it is called."""
+
+    name: str
+    fn: Callable[..., object]
+    is_async: bool
+    digest: ArgumentDigest = field(eq=False)
+    hint: object = field(eq=False)  # what the function says it returns
+    policy: RetryPolicy | None = None
+    timeout_s: float | None = None
+    at_most_once: bool = False
+    key: str | None = None  # takes the place of the ordinal
 
 
 @frozen
 class StepCall:
     """One call of a step: all that was known when it was made."""
 
+    spec: StepSpec
     key: str
-    name: str
     digest: str
-    fn: Callable[..., object]
     args: tuple[object, ...]
     kwargs: Mapping[str, object]
-    hint: object  # what the function says it returns
-    policy: RetryPolicy | None
-    timeout_s: float | None
-    at_most_once: bool
-    threaded: bool
     past: Past | None
+    threaded: bool = False
 
 
 def step_operation(run: Run, scope: Scope, call: StepCall) -> Operation[object]:
     """Run a step that has no recorded outcome: try, record, and try again as its policy says (rules R1, R2)."""
-    past, attempt = call.past, 0
-    policy = call.policy or (ONCE if call.at_most_once else run.policy)
-    if past is not None:
-        attempt = past.attempts
-        if past.begun is not None:
-            yield from _interrupted(run, scope, call, attempt)
-        if past.retry_at_ms > run.clock.now_ms() and (yield Pause(call.name, call.key, past.retry_at_ms)):
-            yield from cancel_here(run, Kind.STEP, call.key, call.name)
+    spec, key, attempt = call.spec, call.key, 0
+    if call.past is not None:
+        attempt = yield from _take_up(run, scope, call, call.past)
     while True:
         attempt += 1
-        if call.at_most_once:
+        if spec.at_most_once:
             yield _record(run, _entry(run, call, Phase.BEGUN, attempt))  # D3: its start is recorded first
-        outcome = yield Invoke(
-            call.name, call.key, attempt, call.fn, call.args, call.kwargs, call.timeout_s, call.threaded
-        )
+        outcome = yield Invoke(spec.name, key, attempt, spec.fn, call.args, call.kwargs, spec.timeout_s, call.threaded)
         if type(outcome) is Returned:
+            at_ms = run.clock.now_ms()
             try:
-                entry, value = _completed(run, call, outcome.value)
+                raw, value = _completed(run, call, outcome.value, at_ms)
             except SerializationError as unfit:
-                yield from fail_operation(run, scope, Kind.STEP, call.key, call.name, unfit, attempt, call.digest)
-            else:
-                yield entry
-                scope.now_ms = run.clock.now_ms()
-                return value
+                return (yield from _fail(run, scope, call, unfit, attempt))
+            yield Record(_STEP, _DONE, spec.name, key, (raw,))
+            scope.now_ms = at_ms
+            return value
+        policy = spec.policy or (ONCE if spec.at_most_once else run.policy)
         delay = delay_after(policy, outcome.error, attempt)
         if delay is None:
-            return (yield from fail_operation(run, scope, Kind.STEP, call.key, call.name, outcome.error, attempt, call.digest))
+            return (yield from _fail(run, scope, call, outcome.error, attempt))
         yield from _try_later(run, call, outcome.error, attempt, delay)
 
 
-def _completed(run: Run, call: StepCall, value: object) -> tuple[Record, object]:
+def _take_up(run: Run, scope: Scope, call: StepCall, past: Past) -> Operation[int]:
+    """Go on where a former incarnation stopped; returns the attempts that have failed (rule R2)."""
+    if past.begun is not None:
+        yield from _interrupted(run, scope, call, past.attempts)
+    if past.retry_at_ms > run.clock.now_ms() and (yield Pause(call.spec.name, call.key, past.retry_at_ms)):
+        yield from cancel_here(run, Kind.STEP, call.key, call.spec.name)
+    return past.attempts
+
+
+def _completed(run: Run, call: StepCall, value: object, at_ms: int) -> tuple[bytes, object]:
     """The entry that records a value, and the value as every replay will see it (rule D5)."""
+    codec, spec = run.codec, call.spec
     try:
-        data = run.codec.to_json(value, call.hint)
-        record = _record(run, _entry(run, call, Phase.DONE, data))
-        return record, run.codec.from_json(data, call.hint)
+        data = codec.to_json(value, spec.hint)
+        raw = encode_done(codec, _STEP, call.key, spec.name, at_ms, call.digest, data)
+        check_size(run, raw)
+        return raw, codec.from_json(data, spec.hint)
     except SerializationError as error:
-        raise SerializationError(f"step {call.name!r} of run {run.id!r} returned what cannot be stored: {error}") from (
+        raise SerializationError(f"step {spec.name!r} of run {run.id!r} returned what cannot be stored: {error}") from (
             error
         )
 
 
+def _fail(run: Run, scope: Scope, call: StepCall, error: BaseException, attempts: int) -> Operation[object]:
+    return (yield from fail_operation(run, scope, Kind.STEP, call.key, call.spec.name, error, attempts, call.digest))
+
+
 def _entry(run: Run, call: StepCall, phase: Phase, data: Json) -> Entry:
-    return Entry(Kind.STEP, phase, call.key, call.name, run.clock.now_ms(), call.digest, data)
+    return Entry(Kind.STEP, phase, call.key, call.spec.name, run.clock.now_ms(), call.digest, data)
 
 
 def _record(run: Run, entry: Entry) -> Record:
@@ -101,12 +122,17 @@ def encode_within_cap(run: Run, entry: Entry) -> bytes:
         SerializationError: if they are more than the storage takes.
     """
     raw = encode(run.codec, entry)
-    if len(raw) > run.services.max_value_bytes:
+    check_size(run, raw)
+    return raw
+
+
+def check_size(run: Run, raw: bytes) -> None:
+    """Refuse what the storage would not take, before it is sent."""
+    if len(raw) > run.max_value_bytes:
         raise SerializationError(
-            f"it takes {len(raw):,} bytes and the storage keeps at most {run.services.max_value_bytes:,} in one value; "
+            f"it takes {len(raw):,} bytes and the storage keeps at most {run.max_value_bytes:,} in one value; "
             "store it elsewhere and return where it is"
         )
-    return raw
 
 
 def _try_later(run: Run, call: StepCall, error: BaseException, attempt: int, delay: float) -> Operation[None]:
@@ -114,18 +140,18 @@ def _try_later(run: Run, call: StepCall, error: BaseException, attempt: int, del
     now_ms = run.clock.now_ms()
     retry_at_ms = now_ms + round(delay * 1000)
     recorded, _ = live_error(run.codec, error)
-    entry = attempt_entry(Kind.STEP, call.key, call.name, now_ms, attempt, retry_at_ms, recorded, call.digest)
+    entry = attempt_entry(Kind.STEP, call.key, call.spec.name, now_ms, attempt, retry_at_ms, recorded, call.digest)
     yield _record(run, entry)
-    if (yield Pause(call.name, call.key, retry_at_ms)):
-        yield from cancel_here(run, Kind.STEP, call.key, call.name)
+    if (yield Pause(call.spec.name, call.key, retry_at_ms)):
+        yield from cancel_here(run, Kind.STEP, call.key, call.spec.name)
 
 
-def _interrupted(run: Run, scope: Scope, call: StepCall, attempt: int) -> Operation[NoReturn]:
+def _interrupted(run: Run, scope: Scope, call: StepCall, attempt: int) -> Operation[object]:
     error = StepInterrupted(
-        f"step {call.name!r} of run {run.id!r} was under way when its process died. It is marked at_most_once, so it "
+        f"step {call.spec.name!r} of run {run.id!r} was under way when its process died. It is marked at_most_once, so it "
         "does not run again; find out whether it took effect"
     )
-    return (yield from fail_operation(run, scope, Kind.STEP, call.key, call.name, error, attempt + 1, call.digest))
+    return (yield from _fail(run, scope, call, error, attempt + 1))
 
 
 def fail_operation(

@@ -227,6 +227,9 @@ class Run:
     seed: str
     started_at_ms: int
     is_async: bool
+    codec: Codec
+    clock: Clock
+    max_value_bytes: int
     module: str = ""  # of the task's function
     deadline_ms: int | None = None
     probe: Probe | None = None
@@ -239,16 +242,6 @@ class Run:
     failed_delivered: bool = False  # a final step failure has reached the body (rule R3)
     fresh_failures: list[str] = field(factory=list)  # failures after which nothing more was called
     ambient: BaseException | None = None  # what was being handled around the body when it started
-
-    @property
-    def codec(self) -> Codec:
-        """How values become bytes."""
-        return self.services.codec
-
-    @property
-    def clock(self) -> Clock:
-        """The time."""
-        return self.services.clock
 
     def rewind(self, journal: Journal) -> None:
         """Get ready to run the body from its start."""

@@ -11,9 +11,10 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from attrs import evolve
 
-from flowkit.calls import StepSpec, call_step, call_step_async, spec_of
+from flowkit.calls import call_step, call_step_async, spec_of
 from flowkit.durations import seconds
 from flowkit.errors import ConfigurationError
+from flowkit.operations import StepSpec
 from flowkit.retry import RetryPolicy, policy_from
 
 P = ParamSpec("P")
@@ -122,12 +123,13 @@ class StepDecorator:
     """`step`: as a decorator with or without options, and `step.run` for an inline step."""
 
     @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncStep[P, R]: ...
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncStep[P, R]: ...  # type: ignore[overload-overlap]  # coroutine first
     @overload
     def __call__(self, fn: Callable[P, R], /) -> Step[P, R]: ...
     @overload
     def __call__(
         self,
+        /,
         *,
         name: str | None = None,
         attempts: int | None = None,
@@ -146,7 +148,7 @@ class StepDecorator:
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
         at_most_once: bool = False,
-    ) -> object:
+    ) -> Any:  # noqa: ANN401  # the overloads say what
         """Make a durable step of a function.
 
         Args:
@@ -216,7 +218,7 @@ class StepMaker:
         self._options = (name, attempts, retry, timeout, at_most_once)
 
     @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncStep[P, R]: ...
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncStep[P, R]: ...  # type: ignore[overload-overlap]  # coroutine first
     @overload
     def __call__(self, fn: Callable[P, R], /) -> Step[P, R]: ...
 
