@@ -4,6 +4,8 @@ import builtins
 import sys
 from importlib.metadata import version as version_of
 
+from sphinx.application import Sphinx
+
 project = "flowkit"
 author = "The flowkit authors"
 project_copyright = "The flowkit authors"
@@ -14,6 +16,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "flowkit"
 
+add_module_names = False  # public names are imported from `flowkit`, wherever they are defined
 default_role = "code"  # docstrings write `name`, as Markdown does
 myst_enable_extensions = ["colon_fence", "deflist", "attrs_block", "attrs_inline"]
 myst_heading_anchors = 3
@@ -29,8 +32,23 @@ nitpicky = True
 # The build reads no inventory of the standard library, which would need the network; so its names stay unlinked.
 _STANDARD = "|".join(sorted(sys.stdlib_module_names | set(dir(builtins))))
 nitpick_ignore_regex = [
-    (r"py:.*", rf"({_STANDARD})(\.[\w.]+)?"),
-    (r"py:.*", r"(Callable|Mapping|Path|Self|Sequence|StrEnum|datetime|timedelta|[A-Z])"),
+    (r"py:.*", rf"({_STANDARD})(\.[\w.~]+)?"),
+    (r"py:.*", r"(Callable|Mapping|Path|Self|Sequence|StrEnum|datetime|timedelta)"),
+    (r"py:.*", r"([\w.]*\.)?[A-Z]"),  # type variables
+    (r"py:class", r"Json"),  # a recursive alias, which cannot be spelt out
+    (r"py:.*", r"flowkit\.\w+\._\w+"),  # private bases, whose members are shown where they are inherited
+    (r"py:class", r"flowkit\.\w+\.(Clock|Engine|StepMaker|StepSpec|TaskMaker|TaskSpec)"),  # not for users to make
     # A signature with a default that is no Python expression, such as an enum's, is split at each comma.
     (r"py:class", r"\w+\[[^\]]*"),
 ]
+
+
+def _keep_colons(_app: Sphinx, what: str, _name: str, _thing: object, _options: object, lines: list[str]) -> None:
+    """Keep napoleon from reading `The same task, awaitable: on a thread` as a type and its description."""
+    if what in ("attribute", "data", "property"):
+        lines.insert(0, "\\ ")  # nothing, in reStructuredText, and no type to napoleon
+
+
+def setup(app: Sphinx) -> None:
+    """Hook into the build, ahead of napoleon."""
+    app.connect("autodoc-process-docstring", _keep_colons, priority=100)
