@@ -47,9 +47,11 @@ def drive(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
                 if probe is None:
                     answer = perform(run, scope, effect)
                 else:
-                    probe.before(run, effect)
+                    effect = probe.before(run, effect)
                     answer = probe.after(run, effect, perform(run, scope, effect))
             except BaseException as error:  # noqa: BLE001  # the operation decides what an error means
+                if probe is not None:
+                    probe.failed(run, effect, error)
                 effect = operation.throw(error)
             else:
                 effect = operation.send(answer)
@@ -161,9 +163,11 @@ async def drive_async(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
                 if probe is None:
                     answer = await perform_async(run, scope, effect)
                 else:
-                    probe.before(run, effect)
+                    effect = probe.before(run, effect)
                     answer = probe.after(run, effect, await perform_async(run, scope, effect))
             except BaseException as error:  # noqa: BLE001  # the operation decides what an error means
+                if probe is not None:
+                    probe.failed(run, effect, error)
                 effect = operation.throw(error)
             else:
                 effect = operation.send(answer)

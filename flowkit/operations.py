@@ -200,6 +200,8 @@ def recalled(run: Run, scope: Scope, past: Past, hint: object) -> object:
     """The recorded outcome of an operation: returns its value or raises its error, as the first time (rule D2)."""
     entry = past.outcome
     assert entry is not None  # callers have looked
+    if run.probe is not None:
+        run.probe.recalled(run, past)
     scope.now_ms = entry.at_ms
     if entry.phase == Phase.CANCELLED:
         raise _cancellation(run)

@@ -22,7 +22,7 @@ from flowkit.codec import Codec
 from flowkit.committer import Change, Committer, Writer
 from flowkit.effects import ChildAnswer, Effect
 from flowkit.errors import AmbiguousOrder, FlowkitError, LeaseLost
-from flowkit.journal import Journal
+from flowkit.journal import Journal, Past
 from flowkit.records import NewRun, Snapshot
 from flowkit.retry import RetryPolicy
 
@@ -76,11 +76,17 @@ class Cancelled(BaseException):
 class Probe(Protocol):
     """Sees every effect before and after it is performed; the harness injects its faults here."""
 
-    def before(self, run: Run, effect: Effect) -> None:
-        """May raise instead of the effect, or wait."""
+    def before(self, run: Run, effect: Effect) -> Effect:
+        """The effect to perform: this one or one of the same kind in its place. May raise instead, or wait."""
 
     def after(self, run: Run, effect: Effect, answer: object) -> object:
-        """May raise after the effect, or change its answer."""
+        """The answer to hand on. May raise after the effect."""
+
+    def failed(self, run: Run, effect: Effect, error: BaseException) -> None:
+        """The effect, or the probe itself, raised."""
+
+    def recalled(self, run: Run, past: Past) -> None:
+        """The journal answers a call instead of an effect."""
 
 
 # ---- scopes and keys ------------------------------------------------------------------------------------------------
