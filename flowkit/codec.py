@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 from cattrs import Converter
 
@@ -27,6 +28,18 @@ __all__ = [
 
 _to_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 _from_text = json.JSONDecoder().decode
+
+
+class _Ways(dict[object, Callable[[Any], Any]]):
+    """One way (to JSON or from it) of each annotation, made when it is first asked for: one look-up on the hot path."""
+
+    def __init__(self, make: Callable[[object], Callable[[Any], Any]]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, hint: object) -> Callable[[Any], Any]:
+        self[hint] = way = self._make(hint)
+        return way
 
 
 class JsonCodec:
@@ -59,28 +72,43 @@ class JsonCodec:
             BaseException, "error", lambda error: encode_as_value(self, error), lambda data: decode_as_value(self, data)
         )
 
+        self._encoders = _Ways(lambda hint: self._plans.plan(hint).encode)
+        self._decoders = _Ways(lambda hint: self._plans.plan(hint).decode)
+
     def to_json(self, value: object, hint: object = Any) -> Json:
         """The value as a JSON document that shares nothing with it."""
         try:
-            return self._plans.plan(hint).encode(value)
+            encode = self._encoders[hint]
+        except TypeError:  # an annotation that cannot be hashed
+            encode = self._plans.plan(hint).encode
+        try:
+            return encode(value)  # type: ignore[no-any-return]  # Json
         except Unencodable as error:
             path, what = find_path(value, error.value), describe(error.value)
-            msg = f"{path}: {what} {error.reason}; {remedy(error.value)}"
-            raise SerializationError(msg) from None
+            raise SerializationError(f"{path}: {what} {error.reason}; {remedy(error.value)}") from None
+        except SerializationError:
+            raise
         except RecursionError:
             cycle = find_cycle(value)
-            msg = f"{cycle}: contains itself" if cycle else "$: nested too deeply"
-            raise SerializationError(f"{msg}; store it in parts, or by id") from None  # noqa: EM102  # one remedy for both
+            what = f"{cycle}: contains itself" if cycle else "$: nested too deeply"
+            raise SerializationError(f"{what}; store it in parts, or by id") from None
+        except Exception as error:  # hooks of users are any code at all
+            raise SerializationError(
+                f"$: {describe(value)} cannot be stored: {type(error).__name__}: {error}"
+            ) from error
 
     def from_json(self, data: Json, hint: object = Any) -> object:
         """The value that `to_json` was given."""
         try:
-            return self._plans.plan(hint).decode(data)
+            decode = self._decoders[hint]
+        except TypeError:  # an annotation that cannot be hashed
+            decode = self._plans.plan(hint).decode
+        try:
+            return decode(data)
         except SerializationError:
             raise
         except Exception as error:  # D5: data is untrusted, so anything can be wrong with it
-            msg = f"stored data does not make a value: {type(error).__name__}: {error}"
-            raise SerializationError(msg) from error
+            raise SerializationError(f"stored data does not make a value: {type(error).__name__}: {error}") from error
 
     def dumps(self, document: Json) -> bytes:
         """The document as JSON text in UTF-8. Override it, together with `loads`, to encrypt or compress."""
@@ -88,13 +116,14 @@ class JsonCodec:
             # Lone surrogates, as in the names of undecodable files, are kept.
             return _to_text(document).encode("utf-8", "surrogatepass")
         except (TypeError, ValueError, RecursionError) as error:
-            msg = f"a document cannot be written as JSON: {error}"
-            raise SerializationError(msg) from error
+            raise SerializationError(f"a document cannot be written as JSON: {error}") from error
 
     def loads(self, data: bytes) -> Json:
         """The document that `dumps` was given."""
         try:
-            return cast("Json", _from_text(data.decode("utf-8", "surrogatepass")))
+            return _from_text(data.decode("utf-8", "surrogatepass"))  # type: ignore[no-any-return]  # it is JSON
         except (ValueError, RecursionError) as error:
-            msg = f"stored bytes are not the JSON that this codec writes ({error}); were they written with another codec?"
+            msg = (
+                f"stored bytes are not the JSON that this codec writes ({error}); were they written with another codec?"
+            )
             raise SerializationError(msg) from error

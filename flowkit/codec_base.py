@@ -9,8 +9,8 @@ from attrs import frozen
 
 from flowkit.errors import SerializationError
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
-"""A plain JSON value. NaN, the infinities and integers of any size are included, as the standard library writes them."""
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+"""A plain JSON value; NaN, the infinities and integers of any size among them, as the standard library writes them."""
 
 TAG = "$"
 """The one reserved key: an object that has it says itself what it is. A user's own dict with it is written escaped."""
@@ -42,10 +42,12 @@ class Codec(Protocol):
 
 @frozen
 class Plan:
-    """How the values of one annotation are written and read."""
+    """How the values of one annotation or class are written and read."""
 
     encode: Callable[[object], Json]
     decode: Callable[[Json], object]
+    flat: bool = False
+    """`encode` gives an object with neither `TAG` nor `VALUE`, and `decode` overlooks a `TAG` in it."""
 
 
 class Unencodable(SerializationError):

@@ -64,7 +64,7 @@ def record_plan(cls: type, hints: Mapping[str, object], plan_of: Callable[[objec
         return Plan(lambda v: untyped.encode(v.value), lambda data: cls(untyped.decode(data)))  # type: ignore[attr-defined]  # an enum
     if issubclass(cls, enum.Enum):
         return _enum_plan(cls)
-    plans = {name: plan_of(hints.get(name, Any)) for name in _field_names(cls)}
+    plans = {name: plan_of(hints.get(name, Any)) for name in field_names(cls)}
     if is_named_tuple(cls):
         return _tuple_plan(cls, plans)
     fields = _attrs_fields(cls, plans) if attrs.has(cls) else _dataclass_fields(cls, plans)
@@ -80,30 +80,30 @@ def _made_of_attributes(cls: type) -> bool:
     return True
 
 
-def _field_names(cls: type) -> tuple[str, ...]:
+def field_names(cls: type) -> tuple[str, ...]:
+    """The names of the fields of a NamedTuple, attrs class or dataclass."""
     if is_named_tuple(cls):
         return cast("tuple[str, ...]", cls._fields)  # type: ignore[attr-defined]  # a NamedTuple
     fields = attrs.fields(cls) if attrs.has(cls) else dataclasses.fields(cls)
     return tuple(field.name for field in fields)
 
 
-# ---- enums and NamedTuples --------------------------------------------------------------------------------------------
+# ---- enums and NamedTuples -------------------------------------------------------------------------------------------
 
 
 def _enum_plan(cls: type[enum.Enum]) -> Plan:
     members = cls.__members__
 
     def encode(value: object) -> Json:
-        name = cast("enum.Enum", value)._name_
+        name: str = value._name_  # type: ignore[attr-defined]  # a member; `.name` is slower
         if members.get(name) is not value:
             raise Unencodable(value, f"is no member of {cls.__qualname__}")
         return name
 
     def decode(data: Json) -> object:
-        member = members.get(cast("str", data))
+        member = members.get(data)  # type: ignore[arg-type]  # whatever it is
         if member is None:
-            msg = f"{cls.__qualname__} has no member {data!r} (any more)"
-            raise SerializationError(msg)
+            raise SerializationError(f"{cls.__qualname__} has no member {data!r} (any more)")
         return member
 
     return Plan(encode, decode)
@@ -115,21 +115,21 @@ def _tuple_plan(cls: type, plans: dict[str, Plan]) -> Plan:
     defaults: dict[str, object] = cls._field_defaults  # type: ignore[attr-defined]  # a NamedTuple
 
     def encode(value: object) -> Json:
-        items = cast("tuple[object, ...]", value)
+        items: Any = value
         if len(items) != len(encoders):
             raise Unencodable(value, "does not have as many items as its class has fields")
         return {name: encode(item) for (name, encode), item in zip(encoders, items, strict=True)}
 
     def decode(data: Json) -> object:
-        document = cast("dict[str, Json]", data)
+        document: Any = data
         return tuple.__new__(
             cls, [decode(document[name]) if name in document else defaults[name] for name, decode in decoders]
         )
 
-    return Plan(encode, decode)
+    return Plan(encode, decode, flat=True)
 
 
-# ---- attrs classes and dataclasses ------------------------------------------------------------------------------------
+# ---- attrs classes and dataclasses -----------------------------------------------------------------------------------
 
 
 def _attrs_fields(cls: type, plans: dict[str, Plan]) -> list[Field]:
@@ -139,7 +139,7 @@ def _attrs_fields(cls: type, plans: dict[str, Plan]) -> list[Field]:
 
 
 def _attrs_default(attribute: attrs.Attribute[Any]) -> Callable[[object], object] | None:
-    default = attribute.default
+    default: Any = attribute.default
     if default is attrs.NOTHING:
         return None
 
@@ -147,15 +147,11 @@ def _attrs_default(attribute: attrs.Attribute[Any]) -> Callable[[object], object
         value = default
         if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # typed as a function, but it is a class
             value = default.factory(instance) if default.takes_self else default.factory()
-        convert = attribute.converter
-        match convert:
-            case None:
-                return value
-            case attrs.Converter():
-                more = ([instance] if convert.takes_self else []) + ([attribute] if convert.takes_field else [])
-                return convert.converter(value, *more)
-            case _:
-                return convert(value)
+        convert: Any = attribute.converter
+        if isinstance(attribute.converter, attrs.Converter):
+            more = ([instance] if convert.takes_self else []) + ([attribute] if convert.takes_field else [])
+            return convert.converter(value, *more)
+        return value if convert is None else convert(value)
 
     return make
 
@@ -179,35 +175,35 @@ def _dataclass_default(field: dataclasses.Field[Any]) -> Callable[[object], obje
 
 def _fields_plan(cls: type, fields: list[Field], untyped: Plan) -> Plan:
     encoders = [(field.name, field.encode) for field in fields]
+    decoders = [(field.name, field.decode, field) for field in fields]
     known = _known_names(cls, fields)
     has_dict = cls.__dictoffset__ != 0
     caches_hash = _HASH_CACHE in getattr(getattr(cls.__hash__, "__code__", None), "co_names", ())
 
     def encode(value: object) -> Json:
         try:
-            document = {name: encode(getattr(value, name)) for name, encode in encoders}
+            document: dict[str, Json] = {name: encode(getattr(value, name)) for name, encode in encoders}
         except AttributeError:
             document = _encode_set_fields(value, fields)
         if has_dict and not known.issuperset(value.__dict__):
             document[EXTRAS] = {k: untyped.encode(v) for k, v in value.__dict__.items() if k not in known}
-        return cast("Json", document)
+        return document
 
     def decode(data: Json) -> object:
-        document = cast("dict[str, Json]", data)
-        instance = _new(cls)
-        for field in fields:
-            if field.name in document:
-                _set(instance, field.name, field.decode(document[field.name]))
+        document: Any = data
+        instance: object = _new(cls)
+        for name, decode, field in decoders:
+            if name in document:
+                _set(instance, name, decode(document[name]))
             else:
                 _fill_in(instance, field)
         if caches_hash:
             _set(instance, _HASH_CACHE, None)
         if has_dict and EXTRAS in document:
-            extras = cast("dict[str, Json]", document[EXTRAS])
-            instance.__dict__.update({k: untyped.decode(v) for k, v in extras.items()})
+            instance.__dict__.update({k: untyped.decode(v) for k, v in document[EXTRAS].items()})
         return instance
 
-    return Plan(encode, decode)
+    return Plan(encode, decode, flat=True)
 
 
 def _known_names(cls: type, fields: list[Field]) -> frozenset[str]:
@@ -235,5 +231,6 @@ def _fill_in(instance: object, field: Field) -> None:
     if field.default is not None:
         _set(instance, field.name, field.default(instance))
     elif field.required:
-        msg = f"a stored {type(instance).__qualname__} has no field {field.name!r}, and the field has no default"
-        raise SerializationError(msg)
+        raise SerializationError(
+            f"a stored {type(instance).__qualname__} has no field {field.name!r}; give it a default"
+        )

@@ -32,7 +32,7 @@ class Containers:
         if origin in _LISTS:
             return self._list(items[0] if items else self._untyped)
         if origin in _DICTS:
-            key, value = items if items else (self._untyped, self._untyped)
+            key, value = items or (self._untyped, self._untyped)
             return self._strings(value) if not arguments or arguments[0] in _STRING_KEYS else self._pairs(key, value)
         if origin in {set, frozenset}:
             return self._sequence(cast("type", origin), items[0] if items else self._untyped, in_order)
@@ -72,11 +72,7 @@ class Containers:
         to_json, from_json = item.encode, item.decode
         foreign, untyped = self._tagging.foreign, self._tagging.decode
         return Plan(
-            lambda value: (
-                cast("Json", order([to_json(x) for x in cast("abc.Iterable[object]", value)]))
-                if type(value) is cls
-                else foreign(value)
-            ),
+            lambda value: order([to_json(x) for x in value]) if type(value) is cls else foreign(value),  # type: ignore[attr-defined]
             lambda data: cls([from_json(x) for x in data]) if type(data) is list else untyped(data),
         )
 
@@ -122,7 +118,7 @@ class Containers:
 
         def decode(data: Json) -> object:
             if type(data) is dict and data.get(TAG) == "map":
-                pairs = cast("list[tuple[Json, Json]]", data[VALUE])
+                pairs: Any = data[VALUE]
                 return {key.decode(k): item.decode(v) for k, v in pairs}
             return untyped(data)
 

@@ -99,7 +99,7 @@ def make(cls: type[BaseException], args: tuple[object, ...]) -> BaseException:
     for base in cls.__mro__:
         if not base.__flags__ & _HEAP_TYPE and issubclass(base, BaseException):
             try:
-                return cast("BaseException", base.__new__(cls, *args))
+                return base.__new__(cls, *args)
             except TypeError:  # another builtin class among the bases decides the layout
                 continue
     msg = f"a {cls.__qualname__} cannot be made from its args"
@@ -172,7 +172,7 @@ def _encodable(codec: Codec, attributes: dict[str, object]) -> dict[str, Json]:
     return kept
 
 
-# ---- attributes outside `__dict__`: those of builtin exceptions, and slots --------------------------------------------
+# ---- attributes outside `__dict__`: those of builtin exceptions, and slots -------------------------------------------
 
 
 def _descriptors(cls: type) -> dict[str, Descriptor]:

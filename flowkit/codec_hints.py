@@ -17,12 +17,12 @@ import typing_extensions
 from cattrs import Converter
 from cattrs.errors import StructureHandlerNotFoundError
 
-from flowkit.codec_base import TAG, Json, Plan, Unencodable
+from flowkit.codec_base import Json, Plan, Unencodable
 from flowkit.codec_classes import is_record, record_plan
 from flowkit.codec_containers import Containers
 from flowkit.codec_scalars import PATH_HINTS, SCALARS, Scalar
 from flowkit.hints import class_hints
-from flowkit.tagging import Tagging, untag_class
+from flowkit.tagging import Tagging
 
 _WRAPPERS = {
     typing.Annotated,
@@ -82,7 +82,7 @@ class Plans:
                 return table[key]
             mark = (id(table), key)
             if mark in self._pending:
-                return Plan(lambda value: table[key].encode(value), lambda data: table[key].decode(data))
+                return _later(table, key)
             self._pending.add(mark)
             try:
                 table[key] = make()
@@ -197,6 +197,18 @@ def substitute(hint: object, known: Mapping[object, object]) -> object:
         return cast("Any", hint)[tuple(known.get(parameter, Any) for parameter in parameters)]
     except TypeError:
         return Any
+
+
+def _later(table: dict[object, Plan], key: object) -> Plan:
+    """A plan that is being made: it is looked up when it is used."""
+
+    def encode(value: object) -> Json:
+        return table[key].encode(value)
+
+    def decode(data: Json) -> object:
+        return table[key].decode(data)
+
+    return Plan(encode, decode)
 
 
 def _as_structure(plan: Plan) -> Callable[[Any, Any], object]:

@@ -7,7 +7,9 @@ itself, without running any code of theirs. Nothing is imported, called or evalu
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from pathlib import PurePath
+from types import ModuleType
 
 from flowkit.codec_base import ClassNotFound
 
@@ -23,12 +25,7 @@ def real_module(module: str) -> str:
     if module not in _MAINS:
         return module
     main = sys.modules.get("__main__")
-    name = getattr(getattr(main, "__spec__", None), "name", None)
-    if isinstance(name, str):
-        return name
-    file = getattr(main, "__file__", None)
-    stem = PurePath(file).stem if isinstance(file, str) else ""
-    return stem if stem.isidentifier() else "__main__"
+    return _name_of_main(main) if main is not None else "__main__"
 
 
 def class_name(cls: type) -> str:
@@ -43,14 +40,18 @@ def find_class(name: str) -> type:
         ClassNotFound: the module is not imported here or has no such class; the message says which.
     """
     module, _, qualname = name.partition(":")
-    spaces = _namespaces(module)
-    if not spaces:
-        raise ClassNotFound(name, f"{name} is stored here, but module {module!r} is not imported: import it first")
-    for space in spaces:
-        found = _walk(space, qualname)
-        if isinstance(found, type):
-            return found
-    raise ClassNotFound(name, f"{name} is stored here, but module {module!r} has no class {qualname!r} any more")
+    places = ("__main__", module) if module == real_module("__main__") else (module,)
+    imported = False
+    for place in places:
+        space = _names_in(sys.modules.get(place))
+        if space is not None:
+            imported = True
+            found = _walk(space, qualname) if "." in qualname else space.get(qualname)
+            if isinstance(found, type):
+                return found
+    if imported:
+        raise ClassNotFound(name, f"{name} is stored here, but module {module!r} has no class {qualname!r} any more")
+    raise ClassNotFound(name, f"{name} is stored here, but module {module!r} is not imported: import it first")
 
 
 def reachable(cls: type) -> bool:
@@ -61,10 +62,14 @@ def reachable(cls: type) -> bool:
         return False
 
 
-def _namespaces(module: str) -> list[dict[str, object]]:
-    """The module's names, the started script first if it is that module."""
-    names = ["__main__", module] if module == real_module("__main__") else [module]
-    return [space for name in names if (space := _names_in(sys.modules.get(name))) is not None]
+@lru_cache(maxsize=4)
+def _name_of_main(main: ModuleType) -> str:
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if isinstance(name, str):
+        return name
+    file = getattr(main, "__file__", None)
+    stem = PurePath(file).stem if isinstance(file, str) else ""
+    return stem if stem.isidentifier() else "__main__"
 
 
 def _names_in(module: object) -> dict[str, object] | None:

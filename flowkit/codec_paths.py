@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import suppress
+from types import MemberDescriptorType
 
-from flowkit.codec_classes import is_named_tuple
+from flowkit.codec_classes import field_names, is_named_tuple
 from flowkit.codec_names import class_name
+
+_LONGEST = 40
 
 
 def find_path(root: object, part: object) -> str:
@@ -75,34 +79,30 @@ def remedy(value: object) -> str:
 
 def _children(value: object) -> list[tuple[str, object]]:
     """The parts of a value and how each is reached from it."""
-    match value:
-        case str() | bytes() | bytearray() | int() | float() | range():
-            return []
-        case Mapping():
-            return [pair for k, v in dict.items(value) for pair in ((f".keys()[{_text(k)}]", k), (_key(k), v))] if isinstance(value, dict) else []  # noqa: E501
-        case tuple() if is_named_tuple(type(value)):
-            return [(f".{name}", item) for name, item in zip(type(value)._fields, value, strict=False)]  # type: ignore[attr-defined]  # checked
-        case list() | tuple() | deque():
-            return [(f"[{i}]", item) for i, item in enumerate(value)]
-        case set() | frozenset():
-            return [(f"{{{_text(item)}}}", item) for item in value]
-        case BaseException():
-            return [(f".args[{i}]", item) for i, item in enumerate(value.args)] + _attributes(value)
+    cls = type(value)
+    if isinstance(value, dict):
+        keys = [(f".keys()[{_text(key)}]", key) for key in value]
+        return keys + [(_key(key), item) for key, item in value.items()]
+    if isinstance(value, tuple) and is_named_tuple(cls):
+        return [(f".{name}", item) for name, item in zip(field_names(cls), value, strict=False)]
+    if isinstance(value, (list, tuple, deque)):
+        return [(f"[{i}]", item) for i, item in enumerate(value)]
+    if isinstance(value, (set, frozenset)):
+        return [(f"{{{_text(item)}}}", item) for item in value]
+    if isinstance(value, BaseException):
+        return [(f".args[{i}]", item) for i, item in enumerate(value.args)] + _attributes(value)
     return _attributes(value)
 
 
 def _attributes(value: object) -> list[tuple[str, object]]:
     found: dict[str, object] = {}
     for cls in type(value).__mro__:
-        for name in cls.__dict__.get("__slots__", ()):
-            try:
-                found[f".{name}"] = object.__getattribute__(value, name)
-            except AttributeError:
-                continue
-    try:
+        for name, slot in vars(cls).items():
+            if isinstance(slot, MemberDescriptorType):
+                with suppress(AttributeError):
+                    found[f".{name}"] = slot.__get__(value, cls)
+    with suppress(AttributeError):
         found.update({f".{name}": item for name, item in object.__getattribute__(value, "__dict__").items()})
-    except AttributeError:
-        pass
     return list(found.items())
 
 
@@ -115,4 +115,4 @@ def _text(value: object) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001  # a broken __repr__ must not hide the error that is being told
         text = f"a {type(value).__qualname__}"
-    return text if len(text) <= 40 else text[:37] + "..."
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

@@ -40,7 +40,7 @@ def _text_bytes(text: str) -> bytes:
     return a2b_base64(text, strict_mode=True)
 
 
-# ---- dates and times: ISO 8601, then what that leaves out in brackets: [fold=1], [Europe/Berlin] ----------------------
+# ---- dates and times: ISO 8601, then what that leaves out in brackets: [fold=1], [Europe/Berlin] ---------------------
 
 
 def _when_text(value: datetime | time) -> Json:
@@ -50,7 +50,7 @@ def _when_text(value: datetime | time) -> Json:
         case None:
             return value.isoformat() + fold
         case timezone() if type(zone) is timezone:
-            plain = timezone(cast("timedelta", zone.utcoffset(None)))
+            plain = timezone(zone.utcoffset(None))
             name = zone.tzname(None)
             return value.isoformat() + fold + ("" if name == plain.tzname(None) else f"[={name}]")
         case ZoneInfo() if type(zone) is ZoneInfo and zone.key is not None:

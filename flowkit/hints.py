@@ -76,19 +76,17 @@ def annotations_of(obj: object) -> dict[str, object]:
 
 def _function_of(fn: object) -> object:
     """The function with the annotations, behind partials, decorators, methods and callable objects."""
-    seen = 0
-    while seen < 100:  # a chain of wrappers, not a circle
-        seen += 1
+    for _ in range(100):  # a chain of wrappers, not a circle
         if isinstance(fn, functools.partial):
             fn = fn.func
         elif hasattr(fn, "__wrapped__"):
             fn = fn.__wrapped__
         elif inspect.ismethod(fn):
             fn = fn.__func__
-        elif not inspect.isroutine(fn) and not inspect.isclass(fn) and inspect.ismethod(call := getattr(fn, "__call__", None)):  # noqa: B004, E501
-            fn = call
-        else:
+        elif inspect.isroutine(fn) or inspect.isclass(fn):
             break
+        else:
+            fn = getattr(type(fn), "__call__", None)  # noqa: B004  # the function itself is wanted
     return fn
 
 

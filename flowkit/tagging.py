@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from flowkit.codec_base import TAG, VALUE, Json, Plan, Unencodable
 from flowkit.codec_names import class_name, find_class, reachable
 from flowkit.codec_scalars import SCALARS
 from flowkit.errors import SerializationError
 
-NATIVE = frozenset({str, float, bool, type(None)})
+NATIVE: frozenset[type] = frozenset({str, float, bool, type(None)})
 """Written and read as they are. Integers are not among them: Python refuses to print a very long one."""
 
 _READ_AS_IS = NATIVE | {int}
@@ -28,7 +28,7 @@ class ClassForms(Protocol):
     """How classes of users are written; the tags and the checks are made here."""
 
     def class_plan(self, cls: type) -> Plan | None:
-        """The plan of a class that can be stored, or None. It gives an object without the key `$`, or no object."""
+        """The plan of a class that can be stored, or None."""
 
 
 class Tagging:
@@ -40,7 +40,6 @@ class Tagging:
     def __init__(self, classes: ClassForms) -> None:
         self._classes = classes
         self._encoders: dict[type, Callable[[Any], Json]] = {
-            int: _encode_int,
             list: self._encode_list,
             dict: self._encode_dict,
         }
@@ -59,7 +58,7 @@ class Tagging:
         self.add(deque, "deque", lambda v: [v.maxlen, self._encode_list(v)], self._decode_deque)
         self.add(OrderedDict, "ordereddict", self._encode_pairs, lambda v: OrderedDict(self._pairs(v)))
         self.add(Counter, "counter", self._encode_pairs, lambda v: Counter(dict(self._pairs(v))))
-        self.own = frozenset(self._encoders) | NATIVE
+        self.own = frozenset({*self._encoders, *NATIVE, int})
 
     def add(self, cls: type, tag: str, encode: Callable[[Any], Json], decode: Callable[[Any], object]) -> None:
         """Teach it one more class, under a tag of its own."""
@@ -75,24 +74,24 @@ class Tagging:
         """The value as JSON that says by itself what it is."""
         kind = type(value)
         if kind in NATIVE:
-            return cast("Json", value)
+            return value  # type: ignore[return-value]  # checked; a cast would cost as much as the rest
+        if type(value) is int:
+            return value if -_WIDEST < value < _WIDEST else {TAG: "int", VALUE: hex(value)}
         encoder = self._encoders.get(kind)
         return (encoder or self._learn(kind, value))(value)
 
     def decode(self, data: Json) -> object:
         """The value that `encode` was given."""
-        kind = type(data)
-        if kind in _READ_AS_IS:
+        if type(data) in _READ_AS_IS:
             return data
-        if kind is list:
-            return self._decode_list(cast("list[Json]", data))
-        if kind is not dict:
-            msg = f"{kind.__name__} is not a JSON value"
-            raise SerializationError(msg)
-        document = cast("dict[str, Json]", data)
-        if TAG in document:
-            return self._decode_tagged(document)
-        return {k: v if type(v) in _READ_AS_IS else self.decode(v) for k, v in document.items()}
+        decode = self.decode
+        if type(data) is list:
+            return [x if type(x) in _READ_AS_IS else decode(x) for x in data]
+        if type(data) is not dict:
+            raise SerializationError(f"{type(data).__name__} is not a JSON value")
+        if TAG in data:
+            return self._decode_tagged(data)
+        return {k: v if type(v) in _READ_AS_IS else decode(v) for k, v in data.items()}
 
     def foreign(self, value: object) -> Json:
         """A value that is not what its annotation says, told apart from everything the annotation would give."""
@@ -101,12 +100,6 @@ class Tagging:
             return document
         return {TAG: "any", VALUE: document}
 
-    def tag_class(self, cls: type, document: Json) -> Json:
-        """What a class's plan gave, with the class's name."""
-        if type(document) is dict and TAG not in document and VALUE not in document:
-            return {TAG: class_name(cls), **document}
-        return {TAG: class_name(cls), VALUE: document}
-
     def members(self, plans: Mapping[type, Plan], short: type | None = None) -> Plan:
         """The plan of an annotation that names classes: they need not be found by name, wherever they are defined.
 
@@ -114,7 +107,8 @@ class Tagging:
             plans: the classes that the annotation names, with their plans.
             short: the class whose instances are written without a tag, if there is one.
         """
-        by_name = {class_name(cls): plan for cls, plan in plans.items()}
+        names = {cls: class_name(cls) for cls in plans}
+        by_name = {names[cls]: plan for cls, plan in plans.items()}
         short_decode = plans[short].decode if short is not None else self.decode
 
         def encode(value: object) -> Json:
@@ -124,13 +118,13 @@ class Tagging:
                 return self.foreign(value) if short else self.encode(value)
             document = plan.encode(value)
             if cls is not short or document is None or (type(document) is dict and TAG in document):
-                return self.tag_class(cls, document)
+                return tag_class(names[cls], plan, document)
             return document
 
         def decode(data: Json) -> object:
             if type(data) is dict and TAG in data:
-                plan = by_name.get(cast("str", data[TAG]))
-                return plan.decode(untag_class(data)) if plan is not None else self.decode(data)
+                plan = by_name.get(data[TAG])  # type: ignore[arg-type]  # whatever it is
+                return plan.decode(untag_class(plan, data)) if plan is not None else self.decode(data)
             return None if data is None else short_decode(data)
 
         return Plan(encode, decode)
@@ -141,20 +135,18 @@ class Tagging:
 
     # ---- the parts ---------------------------------------------------------------------------------------------------
 
-    def _encode_list(self, value: Iterable[object]) -> list[Json]:
+    def _encode_list(self, value: Iterable[Any]) -> list[Json]:
         encode = self.encode
-        return [cast("Json", x) if type(x) in NATIVE else encode(x) for x in value]
+        return [x if type(x) in NATIVE else encode(x) for x in value]
 
     def _decode_list(self, data: list[Json]) -> list[object]:
         decode = self.decode
         return [x if type(x) in _READ_AS_IS else decode(x) for x in data]
 
-    def _encode_dict(self, value: dict[object, object]) -> Json:
+    def _encode_dict(self, value: dict[Any, Any]) -> Json:
         if is_plain(value):
             encode = self.encode
-            return {
-                cast("str", k): cast("Json", v) if type(v) in NATIVE else encode(v) for k, v in value.items()
-            }
+            return {k: v if type(v) in NATIVE else encode(v) for k, v in value.items()}
         return {TAG: "dict", VALUE: self._encode_pairs(value)}
 
     def _encode_pairs(self, value: dict[object, object]) -> Json:
@@ -170,24 +162,23 @@ class Tagging:
     def _decode_tagged(self, document: dict[str, Json]) -> object:
         tag = document[TAG]
         if type(tag) is not str:
-            msg = f"a stored object's {TAG!r} is {tag!r}, not the name of a kind"
-            raise SerializationError(msg)
+            raise SerializationError(f"a stored object's {TAG!r} is {tag!r}, not the name of a kind")
         decoder = self._decoders.get(tag)
         if decoder is not None:
             return decoder(document[VALUE])
         if ":" in tag:
             return self._decode_instance(tag, document)
-        msg = f"a value of the unknown kind {tag!r} is stored; was it written by a newer version of flowkit?"
-        raise SerializationError(msg)
+        raise SerializationError(f"a value of unknown kind {tag!r} is stored; was it written by a newer flowkit?")
 
     def _decode_instance(self, name: str, document: dict[str, Json]) -> object:
         cls = find_class(name)
         plan = self._classes.class_plan(cls)
         if plan is None:
             # D5: only classes that are made of their fields; what else a name may lead to is not touched.
-            msg = f"{name} is stored as a value, but it is no attrs class, dataclass, enum or NamedTuple"
-            raise SerializationError(msg)
-        return plan.decode(untag_class(document))
+            raise SerializationError(
+                f"{name} is stored as a value, but is no attrs class, dataclass, enum or NamedTuple"
+            )
+        return plan.decode(untag_class(plan, document))
 
     def _learn(self, cls: type, value: object) -> Callable[[Any], Json]:
         """The encoder of a class met for the first time."""
@@ -199,14 +190,23 @@ class Tagging:
             raise Unencodable(value, "cannot be stored")
         if not reachable(cls):
             raise Unencodable(value, f"is of a class that cannot be found again by its name {class_name(cls)}")
-        encode = plan.encode
-        self._encoders[cls] = encoder = lambda v: self.tag_class(cls, encode(v))
+        encode, name = plan.encode, class_name(cls)
+        self._encoders[cls] = encoder = lambda v: tag_class(name, plan, encode(v))
         return encoder
 
 
-def untag_class(document: dict[str, Json]) -> Json:
-    """What the class's plan gave, from the tagged object."""
-    return document[VALUE] if document.keys() == {TAG, VALUE} else {k: v for k, v in document.items() if k != TAG}
+def tag_class(name: str, plan: Plan, document: Json) -> Json:
+    """What a class's plan gave, with the class's name."""
+    if plan.flat:
+        return {TAG: name, **document}  # type: ignore[dict-item]  # it is an object
+    return {TAG: name, VALUE: document}
+
+
+def untag_class(plan: Plan, document: dict[str, Json]) -> Json:
+    """What the class's plan gave, from the tagged object: also if the class has had another kind of plan since."""
+    if VALUE in document:
+        return document[VALUE]
+    return document if plan.flat else {k: v for k, v in document.items() if k != TAG}
 
 
 def is_plain(value: dict[object, object]) -> bool:
@@ -217,13 +217,9 @@ def is_plain(value: dict[object, object]) -> bool:
 def in_order(items: list[Json]) -> list[Json]:
     """The items sorted: by themselves if they are all strings or all integers, else by their text."""
     kinds = {type(item) for item in items}
-    items.sort(key=None if kinds <= {str} or kinds <= {int} else _text)  # type: ignore[arg-type,type-var]  # checked
+    items.sort(key=None if kinds <= {str} or kinds <= {int} else _text)
     return items
 
 
 def _text(document: Json) -> str:
     return json.dumps(document, sort_keys=True)
-
-
-def _encode_int(value: int) -> Json:
-    return value if -_WIDEST < value < _WIDEST else {TAG: "int", VALUE: hex(value)}
