@@ -120,7 +120,7 @@ def _returned(run: Run, call: BodyCall, value: object) -> Operation[Ending | Non
 
 def _failed(run: Run, call: BodyCall, error: Exception) -> Operation[Ending | None]:
     """Start over if the error came from the body's own code and nothing was decided by it yet (rule R3)."""
-    if not run.failed_delivered and not run.handled:
+    if not run.failed_delivered and not run.handled and not run.timed_out:
         attempt = run.journal.body_attempts + 1
         delay = delay_after(run.policy, error, attempt)
         if delay is not None:

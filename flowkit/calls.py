@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 from attrs import evolve
 
 from flowkit.digest import ArgumentDigest
-from flowkit.hints import call_hints
 from flowkit.drivers import drive, drive_async
 from flowkit.effects import Operation
 from flowkit.entries import Kind
@@ -22,8 +21,9 @@ from flowkit.errors import (
     ReplayWarning,
     WrongColour,
 )
+from flowkit.hints import call_hints
 from flowkit.journal import Past
-from flowkit.operations import StepCall, StepSpec, cancel_here, recalled, step_operation
+from flowkit.operations import StepCall, StepSpec, instead, recalled, step_operation
 from flowkit.run import Blocked, Frame, Run, Scope, Unwind, current, live
 
 
@@ -111,11 +111,6 @@ async def perform_call_async(
         body.end(task)
 
 
-def cancel_wanted(run: Run) -> bool:
-    """True if a cancellation is waiting to be delivered to the body."""
-    return run.writer.cancel and not run.cancel_delivered
-
-
 # ---- steps ----------------------------------------------------------------------------------------------------------
 
 
@@ -167,9 +162,8 @@ def call_step_async(
 
 
 def _operation(run: Run, scope: Scope, call: StepCall) -> Operation[object]:
-    if cancel_wanted(run):
-        return cancel_here(run, Kind.STEP, call.key, call.spec.name)
-    return step_operation(run, scope, call)
+    other = instead(run, Kind.STEP, call.key, call.spec.name)
+    return step_operation(run, scope, call) if other is None else other
 
 
 async def _plain_coroutine(spec: StepSpec, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 import os
 import socket
 import threading
 import uuid
+import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeVar, assert_never
 
@@ -100,7 +102,7 @@ class Engine:
         self.max_crashes = max_crashes
         self.patience_in_place_s = PATIENCE_IN_PLACE_S
         self.probe: Probe | None = None
-        self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.worker_id = _new_worker_id()
         self.capabilities: Capabilities = storage.open()
         self.max_value_bytes = self.capabilities.max_value_bytes
         self.committer = Committer(
@@ -111,6 +113,18 @@ class Engine:
         self._beat = threading.Condition(self._lock)
         self._heart: threading.Thread | None = None
         self._closed = False
+        _engines.add(self)
+
+    def after_fork(self) -> None:
+        """Start afresh in a forked child: its parent's threads are not here, and its parent's runs are not its own."""
+        self._lock = threading.Lock()
+        self._beat = threading.Condition(self._lock)
+        self._heart = None
+        self.worker_id = _new_worker_id()
+        self.committer.after_fork()
+        for run in self._active.values():
+            run.reason = Revoked(LeaseLost(f"run {run.id!r} belongs to the process that this one was forked from"))
+        self._active = {}
 
     # ---- time and reading -------------------------------------------------------------------------------------
 
@@ -412,33 +426,20 @@ class Engine:
         assert reply is not None  # a child always has a parent to tell
         ending = yield from self._begin(new)
         while True:
-            match ending:
-                case Ended(result=result):
-                    return ChildEnded(result)
-                case Blocked(error=error):
-                    parent.stop(Blocked(RunBlocked(f"its child run {new.run_id!r} is blocked: {error}")))
-                    raise asyncio.CancelledError from error
-                case Detached(error=error):
-                    raise error
-                case Suspended():
-                    return ChildWaits(reply.message_id)
-                case Revoked(error=error):
-                    if not isinstance(error, LeaseLost):
-                        raise error
-                case None:
-                    pass
-                case _:
-                    assert_never(ending)
+            answer = _child_answer(parent, new.run_id, reply, ending)
+            if answer is not None:
+                return answer
             snapshot: Snapshot = yield _Blocking(lambda: self.snapshot(new.run_id))
-            if snapshot.header.status.finished and snapshot.result is not None:
+            header = snapshot.header
+            if header.status.finished and snapshot.result is not None:
                 return ChildEnded(snapshot.result)
-            if snapshot.header.status is RunStatus.BLOCKED:
-                yield _Blocking(lambda: self.reopen(snapshot))
+            if header.status is RunStatus.BLOCKED:
+                yield _Blocking(functools.partial(self.reopen, snapshot))
             ending = yield from self._resume(new.run_id)
             if ending is None:
-                if snapshot.header.parent == parent.id:
+                if header.parent == parent.id:
                     return ChildWaits(reply.message_id)
-                yield from self._wait(snapshot.header)
+                yield from self._wait(header)
 
     def start_of(self, lease: Lease) -> Start:
         """Read a run that has just been claimed."""
@@ -469,9 +470,7 @@ class Engine:
     def reopen(self, snapshot: Snapshot, again: tuple[str, ...] = ()) -> object:
         """Put a failed or blocked run back into its queue; the operations named run again."""
         header = snapshot.header
-        message = Message(
-            f"reopen:{header.revision}", MessageKind.REOPEN, "retry", self.codec.dumps(list(again))
-        )
+        message = Message(f"reopen:{header.revision}", MessageKind.REOPEN, "retry", self.codec.dumps(list(again)))
         return self.storage.send(header.run_id, message, now_ms=self.now_arg())
 
     # ---- leases -----------------------------------------------------------------------------------------------
@@ -536,6 +535,40 @@ class Engine:
             self._beat.notify_all()
         self.committer.close()
         self.storage.close()
+
+
+def _child_answer(parent: Run, run_id: str, reply: ReplyTo, ending: Ending | None) -> ChildAnswer | None:
+    """What a child's ending means for its parent; None: look at what is stored."""
+    match ending:
+        case Ended(result=result):
+            return ChildEnded(result)
+        case Blocked(error=error):
+            parent.stop(Blocked(RunBlocked(f"its child run {run_id!r} is blocked: {error}")))
+            raise asyncio.CancelledError from error
+        case Detached(error=error):
+            raise error
+        case Suspended():
+            return ChildWaits(reply.message_id)
+        case Revoked(error=error) if not isinstance(error, LeaseLost):
+            raise error
+        case _:
+            return None
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for engine in list(_engines):
+        engine.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _new_worker_id() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def _unknown_task(task_id: str) -> TaskSpec:

@@ -1,11 +1,15 @@
-"""What a journal is made of: one frozen record per entry, and its form as a JSON document.
+"""What a journal is made of: one frozen record per entry, and its stored form.
 
 An entry belongs to one operation of a run, named by its key (rule I1). `phase` says how far that operation has come.
-Every document carries the format version, so that later versions can read what this one wrote.
+Stored, it is a line that tells what it is, and after the line its data as the codec writes it: the line can be read
+without the codec (which may encrypt), and data is only decoded where it is asked for. The line is a JSON list: format
+version, kind, phase, key, name, time in ms, digest of the arguments, how long it took in ms.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 from enum import StrEnum
 from typing import Final
 
@@ -24,6 +28,7 @@ class Kind(StrEnum):
     RUN = "run"
     STEP = "step"
     CHILD = "child"
+    TRIGGER = "trigger"
     SLEEP = "sleep"
     PATCH = "patch"
 
@@ -39,9 +44,6 @@ class Phase(StrEnum):
     REOPENED = "reopened"  # a failed or blocked run goes on (run entries only)
 
 
-_DONE: Final = Phase.DONE.value
-
-
 @frozen
 class Entry:
     """One entry."""
@@ -53,29 +55,42 @@ class Entry:
     at_ms: int
     args: str = ""  # digest of the arguments (rule I3)
     data: Json = None  # the value, the error, or what the phase needs
+    took_ms: int = 0  # from the start of this attempt to the entry, as far as that is known
 
 
 def encode(codec: Codec, entry: Entry) -> bytes:
     """The entry as bytes for a storage."""
-    return codec.dumps(
-        {
-            "v": FORMAT,
-            "kind": entry.kind,
-            "is": entry.phase,
-            "key": entry.key,
-            "name": entry.name,
-            "at": entry.at_ms,
-            "args": entry.args,
-            "data": entry.data,
-        }
-    )
+    line: list[str | int] = [
+        FORMAT,
+        entry.kind,
+        entry.phase,
+        entry.key,
+        entry.name,
+        entry.at_ms,
+        entry.args,
+        entry.took_ms,
+    ]
+    return _line(line) + b"\n" + codec.dumps(entry.data)
 
 
-def encode_done(codec: Codec, kind: str, key: str, name: str, at_ms: int, args: str, data: Json) -> bytes:
-    """A DONE entry as bytes: one per completed operation, so it takes no detour through an `Entry`."""
-    return codec.dumps(
-        {"v": FORMAT, "kind": kind, "is": _DONE, "key": key, "name": name, "at": at_ms, "args": args, "data": data}
-    )
+def encode_done(codec: Codec, kind: str, key: str, name: str, at_ms: int, args: str, took_ms: int, data: Json) -> bytes:
+    """A DONE entry as bytes: one per completed operation, so its line is put together by hand."""
+    quoted_key = f'"{key}"' if key.isdigit() else _quoted(key)
+    line = f'[{FORMAT},"{kind}","done",{quoted_key},{_quoted(name)},{at_ms},"{args}",{took_ms}]\n'
+    return line.encode() + codec.dumps(data)
+
+
+_line_of = json.JSONEncoder(separators=(",", ":")).encode
+_read_line = json.JSONDecoder().decode
+
+
+def _line(line: list[str | int]) -> bytes:
+    return _line_of(line).encode()
+
+
+@functools.lru_cache(maxsize=4096)
+def _quoted(text: str) -> str:
+    return json.dumps(text)
 
 
 def decode(codec: Codec, raw: bytes) -> Entry:
@@ -84,23 +99,16 @@ def decode(codec: Codec, raw: bytes) -> Entry:
     Raises:
         SerializationError: if it is not one, or was written by a newer version.
     """
-    document = codec.loads(raw)
-    if not isinstance(document, dict):
-        raise SerializationError(f"a journal entry is {type(document).__name__}, not an object: {raw[:80]!r}")
-    if document.get("v") != FORMAT:
-        raise SerializationError(
-            f"a journal entry has format {document.get('v')!r}; this version of flowkit reads {FORMAT}: "
-            "it was written by a newer one, so update flowkit on this machine"
-        )
+    head, newline, payload = raw.partition(b"\n")
     try:
-        return Entry(
-            document["kind"],  # type: ignore[arg-type]  # checked below, once for all
-            document["is"],  # type: ignore[arg-type]
-            document["key"],  # type: ignore[arg-type]
-            document["name"],  # type: ignore[arg-type]
-            document["at"],  # type: ignore[arg-type]
-            document["args"],  # type: ignore[arg-type]
-            document["data"],
-        )
-    except KeyError as missing:
-        raise SerializationError(f"a journal entry lacks {missing}: {raw[:80]!r}") from None
+        line = _read_line(head.decode())
+        version = line[0]
+        if version == FORMAT and newline:
+            _, kind, phase, key, name, at_ms, args, took_ms = line
+            return Entry(kind, phase, key, name, at_ms, args, codec.loads(payload), took_ms)
+    except (ValueError, TypeError, IndexError, KeyError) as error:
+        raise SerializationError(f"a journal entry is damaged ({error}): {raw[:80]!r}") from error
+    raise SerializationError(
+        f"a journal entry has format {version!r}; this version of flowkit reads {FORMAT}: "
+        "if it was written by a newer one, update flowkit on this machine"
+    )

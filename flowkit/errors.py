@@ -124,6 +124,7 @@ class AllFailed(FlowkitError, ExceptionGroup[Exception]):
     """Every block of a `race` or `then_any` failed."""
 
     def derive(self, excs: list[Exception], /) -> Self:  # type: ignore[override]  # narrower than the base on purpose
+        """A group of the same kind with other errors, as `split` and `subgroup` need it."""
         return type(self)(self.message, excs)
 
 
@@ -131,6 +132,7 @@ class CompensationFailed(FlowkitError, ExceptionGroup[Exception]):
     """Undos failed for good: first what caused the rollback, then what is left undone."""
 
     def derive(self, excs: list[Exception], /) -> Self:  # type: ignore[override]  # narrower than the base on purpose
+        """A group of the same kind with other errors, as `split` and `subgroup` need it."""
         return type(self)(self.message, excs)
 
 

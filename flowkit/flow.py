@@ -23,6 +23,7 @@ from flowkit.handles import RunHandle
 from flowkit.inspection import RunList, fork_of, keys_to_retry
 from flowkit.records import RunQuery, RunStatus
 from flowkit.registry import TaskSpec
+from flowkit.run import current
 from flowkit.storage import Storage, open_storage
 from flowkit.tasks import AsyncTask, Task
 from flowkit.worker import Worker
@@ -90,7 +91,9 @@ class Flow:
             if self._entered > 1:
                 return self
             try:
-                storage = self._given if isinstance(self._given, Storage) else open_storage(storage_url(self._given).url)
+                storage = (
+                    self._given if isinstance(self._given, Storage) else open_storage(storage_url(self._given).url)
+                )
                 self._engine = Engine(storage, self._codec, self._clock, lease_ms=self._lease_ms)
             except BaseException:
                 self._entered = 0
@@ -162,10 +165,14 @@ class Flow:
             RunConflict: the run id is taken by other work.
             RunBlocked: the run cannot go on until something is mended.
         """
+        if _inside_a_task():
+            return cast("R", task(*args, **kwargs))  # a child run, so that a replay finds it again
         return cast("R", self.run_spec(spec_of_task(task), args, kwargs))
 
     def start(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
         """Start a task in the background; durable when this returns."""
+        if _inside_a_task():
+            return task.trigger(*args, **kwargs)
         return RunHandle(self.engine, self.submit_spec(spec_of_task(task), args, kwargs))
 
     def run_spec(self, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
@@ -276,15 +283,13 @@ class AioFlow:
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
 
-    def run(
-        self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[Any, Any, R]:
+    def run(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run a task here, to its end, awaited; a sync one runs on a thread."""
+        if _inside_a_task():
+            return task.aio(*args, **kwargs)
         return cast("Coroutine[Any, Any, R]", self._flow.run_spec_async(spec_of_task(task), args, kwargs))
 
-    async def start(
-        self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> RunHandle[R]:
+    async def start(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
         """Start a task in the background."""
         return await _off_loop(lambda: self._flow.start(task, *args, **kwargs))
 
@@ -306,6 +311,11 @@ async def _off_loop(call: Callable[[], R]) -> R:
 
 
 _SHORTEST_LEASE_MS = 100
+
+
+def _inside_a_task() -> bool:
+    frame = current.get()
+    return frame is not None and frame.step_key is None
 
 
 def spec_of_task(task: object) -> TaskSpec:

@@ -85,5 +85,6 @@ def _before(codec: Codec, snapshot: Snapshot, from_step: str) -> tuple[bytes, ..
         if entry.key != RUN_KEY and entry.phase != Phase.ATTEMPT:
             kept.append(raw)
     raise ConfigurationError(
-        f"run {snapshot.header.run_id!r} has no step {from_step!r}; it recorded: {', '.join(sorted(names)) or 'nothing'}"
+        f"run {snapshot.header.run_id!r} has no step {from_step!r}; it recorded: "
+        f"{', '.join(sorted(names)) or 'nothing'}"
     )

@@ -24,7 +24,7 @@ def call_plainly(run: Run, scope: Scope, effect: Invoke) -> Outcome:
     token = current.set(step_frame(run, scope, effect))
     try:
         return Returned(effect.fn(*effect.args, **effect.kwargs))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever a step raises is its outcome
         return Raised(error)
     finally:
         current.reset(token)
@@ -56,7 +56,7 @@ async def call_async(run: Run, scope: Scope, effect: Invoke) -> Outcome:
         if effect.timeout_s is None:
             return Returned(await effect.fn(*effect.args, **effect.kwargs))  # type: ignore[misc]  # an async function
         return await _await_within(run, effect, effect.timeout_s)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever a step raises is its outcome
         return Raised(error)
     finally:
         current.reset(token)

@@ -16,6 +16,8 @@ from flowkit.codec import Codec, Json
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase, decode
 from flowkit.errors import NonDeterminismError
 
+_SHOWN = 5  # recorded operations that an error names
+
 
 @define
 class Past:
@@ -122,8 +124,8 @@ class Journal:
             return
         left = [f"{past.kind} {past.name!r} (operation {key})" for key, past in self.past.items() if not past.called]
         raise NonDeterminismError(
-            f"the task ended without calling {len(left)} recorded operation(s): {', '.join(left[:5])}"
-            f"{', ...' if len(left) > 5 else ''}. Likely cause: the task's code changed while this run was under way. "
+            f"the task ended without calling {len(left)} recorded operation(s): {', '.join(left[:_SHOWN])}"
+            f"{', ...' if len(left) > _SHOWN else ''}. Likely cause: the task's code changed while this run was under way. "
             "Restore the calls, then resume with flow.retry(run_id)."
         )
 

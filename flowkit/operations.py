@@ -17,7 +17,7 @@ from flowkit.codec_errors import error_from_json, live_error
 from flowkit.digest import ArgumentDigest
 from flowkit.effects import Invoke, Operation, Pause, Record, Returned
 from flowkit.entries import Entry, Kind, Phase, encode, encode_done
-from flowkit.errors import RunBlocked, SerializationError, StepInterrupted
+from flowkit.errors import RunBlocked, SerializationError, StepError, StepInterrupted, StepTimeout
 from flowkit.journal import Past, attempt_entry
 from flowkit.retry import Retry, RetryPolicy, delay_after
 from flowkit.run import Blocked, Cancelled, Run, Scope
@@ -63,21 +63,24 @@ def step_operation(run: Run, scope: Scope, call: StepCall) -> Operation[object]:
         attempt += 1
         if spec.at_most_once:
             yield _record(run, _entry(run, call, Phase.BEGUN, attempt))  # D3: its start is recorded first
-        outcome = yield Invoke(spec.name, key, attempt, spec.fn, call.args, call.kwargs, spec.timeout_s, call.threaded)
+        began_ms = run.clock.now_ms()
+        outcome = yield Invoke(
+            spec.name, key, attempt, spec.fn, call.args, call.kwargs, time_left(run, spec.timeout_s), call.threaded
+        )
         if type(outcome) is Returned:
             at_ms = run.clock.now_ms()
             try:
-                raw, value = _completed(run, call, outcome.value, at_ms)
+                raw, value = _completed(run, call, outcome.value, at_ms, at_ms - began_ms)
             except SerializationError as unfit:
-                return (yield from _fail(run, scope, call, unfit, attempt))
+                return (yield from _fail(run, scope, call, unfit, attempt, began_ms))
             yield Record(_STEP, _DONE, spec.name, key, (raw,))
             scope.now_ms = at_ms
             return value
         policy = spec.policy or (ONCE if spec.at_most_once else run.policy)
         delay = delay_after(policy, outcome.error, attempt)
         if delay is None:
-            return (yield from _fail(run, scope, call, outcome.error, attempt))
-        yield from _try_later(run, call, outcome.error, attempt, delay)
+            return (yield from _fail(run, scope, call, outcome.error, attempt, began_ms))
+        yield from _try_later(run, call, outcome.error, attempt, delay, began_ms)
 
 
 def _take_up(run: Run, scope: Scope, call: StepCall, past: Past) -> Operation[int]:
@@ -89,12 +92,12 @@ def _take_up(run: Run, scope: Scope, call: StepCall, past: Past) -> Operation[in
     return past.attempts
 
 
-def _completed(run: Run, call: StepCall, value: object, at_ms: int) -> tuple[bytes, object]:
+def _completed(run: Run, call: StepCall, value: object, at_ms: int, took_ms: int) -> tuple[bytes, object]:
     """The entry that records a value, and the value as every replay will see it (rule D5)."""
     codec, spec = run.codec, call.spec
     try:
         data = codec.to_json(value, spec.hint)
-        raw = encode_done(codec, _STEP, call.key, spec.name, at_ms, call.digest, data)
+        raw = encode_done(codec, _STEP, call.key, spec.name, at_ms, call.digest, took_ms, data)
         check_size(run, raw)
         return raw, codec.from_json(data, spec.hint)
     except SerializationError as error:
@@ -103,8 +106,39 @@ def _completed(run: Run, call: StepCall, value: object, at_ms: int) -> tuple[byt
         )
 
 
-def _fail(run: Run, scope: Scope, call: StepCall, error: BaseException, attempts: int) -> Operation[object]:
-    return (yield from fail_operation(run, scope, Kind.STEP, call.key, call.spec.name, error, attempts, call.digest))
+def instead(run: Run, kind: Kind, key: str, name: str) -> Operation[NoReturn] | None:
+    """What a new operation does instead of its work: cancellation is delivered, or the task's time is up."""
+    if run.writer.cancel and not run.cancel_delivered:
+        return cancel_here(run, kind, key, name)
+    if run.deadline_ms is not None and run.clock.now_ms() >= run.deadline_ms:
+        return _out_of_time(run, name)
+    return None
+
+
+def _out_of_time(run: Run, name: str) -> Operation[NoReturn]:
+    """Raise without recording: whatever the body calls from now on raises the same, also on replay."""
+    run.timed_out = True
+    yield from ()
+    raise StepTimeout(f"task {run.task_id!r} of run {run.id!r} took longer than its timeout, at {name!r}")
+
+
+def time_left(run: Run, timeout_s: float | None) -> float | None:
+    """How long one attempt may take: its own timeout, within the task's."""
+    if run.deadline_ms is None:
+        return timeout_s
+    left_s = max(0.001, (run.deadline_ms - run.clock.now_ms()) / 1000)
+    return left_s if timeout_s is None else min(timeout_s, left_s)
+
+
+def _fail(
+    run: Run, scope: Scope, call: StepCall, error: BaseException, attempts: int, began_ms: int
+) -> Operation[object]:
+    spec = call.spec
+    return (
+        yield from fail_operation(
+            run, scope, Kind.STEP, call.key, spec.name, error, attempts, call.digest, began_ms=began_ms
+        )
+    )
 
 
 def _entry(run: Run, call: StepCall, phase: Phase, data: Json) -> Entry:
@@ -135,12 +169,15 @@ def check_size(run: Run, raw: bytes) -> None:
         )
 
 
-def _try_later(run: Run, call: StepCall, error: BaseException, attempt: int, delay: float) -> Operation[None]:
+def _try_later(
+    run: Run, call: StepCall, error: BaseException, attempt: int, delay: float, began_ms: int
+) -> Operation[None]:
     """Record a failed attempt with the time of the next one, and wait for it (rule R2)."""
     now_ms = run.clock.now_ms()
     retry_at_ms = now_ms + round(delay * 1000)
     recorded, _ = live_error(run.codec, error)
     entry = attempt_entry(Kind.STEP, call.key, call.spec.name, now_ms, attempt, retry_at_ms, recorded, call.digest)
+    entry = evolve(entry, took_ms=now_ms - began_ms)
     yield _record(run, entry)
     if (yield Pause(call.spec.name, call.key, retry_at_ms)):
         yield from cancel_here(run, Kind.STEP, call.key, call.spec.name)
@@ -148,10 +185,10 @@ def _try_later(run: Run, call: StepCall, error: BaseException, attempt: int, del
 
 def _interrupted(run: Run, scope: Scope, call: StepCall, attempt: int) -> Operation[object]:
     error = StepInterrupted(
-        f"step {call.spec.name!r} of run {run.id!r} was under way when its process died. It is marked at_most_once, so it "
-        "does not run again; find out whether it took effect"
+        f"step {call.spec.name!r} of run {run.id!r} was under way when its process died. It is marked at_most_once, "
+        "so it does not run again; find out whether it took effect"
     )
-    return (yield from _fail(run, scope, call, error, attempt + 1))
+    return (yield from _fail(run, scope, call, error, attempt + 1, run.clock.now_ms()))
 
 
 def fail_operation(
@@ -164,11 +201,15 @@ def fail_operation(
     attempts: int,
     digest: str = "",
     consume: tuple[str, ...] = (),
+    began_ms: int | None = None,
 ) -> Operation[NoReturn]:
     """Record a final failure and raise it as every replay will (rules R3, D6)."""
+    if isinstance(error, StopIteration | StopAsyncIteration):  # Python lets neither out of a generator or coroutine
+        error = StepError(f"{kind} {name!r} raised {error!r}", f"builtins:{type(error).__name__}", str(error))
     recorded, live = live_error(run.codec, error)
     data: Json = {"error": recorded, "attempts": attempts}
-    entry = Entry(kind, Phase.FAILED, key, name, run.clock.now_ms(), digest, data)
+    now_ms = run.clock.now_ms()
+    entry = Entry(kind, Phase.FAILED, key, name, now_ms, digest, data, 0 if began_ms is None else now_ms - began_ms)
     yield evolve(_record(run, entry), consume=consume) if consume else _record(run, entry)
     scope.now_ms = entry.at_ms
     raise _delivered(run, kind, key, name, live, attempts)

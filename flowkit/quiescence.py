@@ -36,9 +36,7 @@ def _blocked(
     return False
 
 
-def _task_blocked(
-    task: asyncio.Task[Any], ours: Container[asyncio.Future[Any]], seen: set[int], depth: int
-) -> bool:
+def _task_blocked(task: asyncio.Task[Any], ours: Container[asyncio.Future[Any]], seen: set[int], depth: int) -> bool:
     waiter = getattr(task, "_fut_waiter", None)
     if waiter is None or task.done():
         return False

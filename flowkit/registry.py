@@ -11,8 +11,8 @@ from pathlib import Path
 from attrs import field, frozen
 
 from flowkit.digest import ArgumentDigest
-from flowkit.hints import call_hints
 from flowkit.errors import ConfigurationError
+from flowkit.hints import call_hints
 from flowkit.retry import Retry, RetryPolicy
 
 
@@ -26,7 +26,7 @@ class TaskSpec:
     digest: ArgumentDigest = field(eq=False)
     parameters: Mapping[str, object] = field(eq=False)  # annotations by name
     hint: object = field(eq=False)
-    policy: RetryPolicy = Retry()
+    policy: RetryPolicy = field(factory=Retry)
     queue: str = "default"
     timeout_s: float | None = None
     tags: tuple[str, ...] = ()

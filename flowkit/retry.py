@@ -83,7 +83,9 @@ def policy_from(attempts: int | None, retry: RetryPolicy | None, where: str) -> 
     if retry is None:
         return Retry(attempts=attempts if attempts is not None else 3)
     if not isinstance(retry, Retry) and not callable(retry):
-        raise ConfigurationError(f"{where}: retry={retry!r} is neither a Retry nor a function (error, attempt) -> delay")
+        raise ConfigurationError(
+            f"{where}: retry={retry!r} is neither a Retry nor a function (error, attempt) -> delay"
+        )
     if attempts is not None:
         raise ConfigurationError(f"{where}: give either attempts= or retry=, not both")
     return retry

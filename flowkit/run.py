@@ -244,6 +244,7 @@ class Run:
     unwind: Callable[[Reason], None] | None = None  # how an async body is taken off the stack
     closing: BaseException | None = None  # why it is to be handed back at its next call
     cancel_delivered: bool = False
+    timed_out: bool = False  # the task's timeout has been raised in the body
     handled: bool = False  # a durable operation was called while an error was being handled (rule R3)
     failed_delivered: bool = False  # a final step failure has reached the body (rule R3)
     fresh_failures: list[str] = field(factory=list)  # failures after which nothing more was called

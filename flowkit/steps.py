@@ -104,7 +104,7 @@ def _with_options(
     attempts: int | None,
     retry: RetryPolicy | None,
     timeout: Duration | None,
-    at_most_once: bool | None,
+    at_most_once: bool | None,  # noqa: FBT001  # internal
 ) -> StepSpec:
     if name is not None and (not isinstance(name, str) or not name):
         raise ConfigurationError(f"step {spec.name!r}: name={name!r} must be a text that is not empty")
@@ -148,7 +148,7 @@ class StepDecorator:
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
         at_most_once: bool = False,
-    ) -> Any:  # noqa: ANN401  # the overloads say what
+    ) -> Any:  # the overloads say what
         """Make a durable step of a function.
 
         Args:
@@ -213,7 +213,7 @@ class StepMaker:
         attempts: int | None,
         retry: RetryPolicy | None,
         timeout: Duration | None,
-        at_most_once: bool,
+        at_most_once: bool,  # noqa: FBT001  # internal
     ) -> None:
         self._options = (name, attempts, retry, timeout, at_most_once)
 

@@ -9,9 +9,8 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from attrs import evolve
 
-from flowkit.active import Runner, active_flow
+from flowkit.active import active_flow
 from flowkit.calls import (
-    cancel_wanted,
     compare_arguments,
     perform_call,
     perform_call_async,
@@ -20,7 +19,7 @@ from flowkit.calls import (
     require_async,
     take_key,
 )
-from flowkit.children import child_operation, child_run_id, reply_id
+from flowkit.children import child_operation, child_run_id, reply_id, trigger_operation
 from flowkit.documents import ReplyTo
 from flowkit.durations import Duration, seconds
 from flowkit.effects import Operation
@@ -29,7 +28,8 @@ from flowkit.entries import Kind
 from flowkit.errors import ConfigurationError, NotAllowedInStep, WrongColour
 from flowkit.handles import RunHandle
 from flowkit.journal import Past
-from flowkit.operations import cancel_here
+from flowkit.operations import instead
+from flowkit.records import Grant, NewRun
 from flowkit.registry import TaskSpec, task_spec, tasks
 from flowkit.retry import RetryPolicy, policy_from
 from flowkit.run import Frame, Run, current
@@ -99,7 +99,15 @@ class _TaskBase(Generic[P, R]):
 
     def trigger(self, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
         """Put a run into its queue; it is durable when this returns (rule X1)."""
-        flow = _flow_for_trigger(self.spec)
+        frame = current.get()
+        if frame is not None and frame.step_key is not None:
+            raise NotAllowedInStep(
+                f"task {self.spec.id!r} was triggered inside step {frame.step_name!r}, where a retry would trigger it "
+                "again; trigger it in the task, between steps"
+            )
+        if frame is not None:
+            return RunHandle(_engine_of(frame.run), _trigger_child(frame, self.spec, args, kwargs))
+        flow = active_flow()
         return RunHandle(flow.engine, flow.submit_spec(self.spec, args, kwargs))
 
     def __repr__(self) -> str:
@@ -170,16 +178,6 @@ async def _plainly(spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str
     return await asyncio.to_thread(spec.fn, *args, **kwargs)
 
 
-def _flow_for_trigger(spec: TaskSpec) -> Runner:
-    frame = current.get()
-    if frame is not None and frame.step_key is not None:
-        raise NotAllowedInStep(
-            f"task {spec.id!r} was triggered inside step {frame.step_name!r}, where a retry would trigger it again; "
-            "trigger it in the task, between steps"
-        )
-    return active_flow()
-
-
 # ---- child runs -----------------------------------------------------------------------------------------------------
 
 
@@ -189,9 +187,7 @@ def _call_child(frame: Frame, spec: TaskSpec, args: tuple[object, ...], kwargs: 
         refuse_foreign_task(spec.id)
     key = take_key(frame, spec.key)
     past, digest = _recall_child(run, key, spec, args, kwargs)
-    return perform_call(
-        run, scope, past, spec.hint, lambda: _child_operation(frame, key, digest, spec, args, kwargs)
-    )
+    return perform_call(run, scope, past, spec.hint, lambda: _child_operation(frame, key, digest, spec, args, kwargs))
 
 
 def _call_child_async(
@@ -229,26 +225,58 @@ def _child_operation(
     frame: Frame, key: str, digest: str, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]
 ) -> Operation[object]:
     run = frame.run
-    if cancel_wanted(run):
-        return cancel_here(run, Kind.CHILD, key, spec.id)
+    other = instead(run, Kind.CHILD, key, spec.id)
+    if other is not None:
+        return other
+    engine = _engine_of(run)
+    return child_operation(
+        run, frame.scope, key, digest, spec.hint, lambda: _child_run(run, key, spec, args, kwargs, engine.grant())
+    )
+
+
+def _child_run(
+    run: Run,
+    key: str,
+    spec: TaskSpec,
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+    grant: Grant | None,
+) -> NewRun:
+    return _engine_of(run).new_run(
+        spec,
+        args,
+        kwargs,
+        run_id=spec.run_id or child_run_id(run, key),
+        parent=run.id,
+        reply=ReplyTo(run.id, reply_id(run, key)),
+        grant=grant,
+    )
+
+
+def _engine_of(run: Run) -> Engine:
     engine = run.services
     assert isinstance(engine, Engine)  # runs are advanced by an engine; `run` knows it by a narrower protocol
-    return child_operation(
-        run,
-        frame.scope,
-        key,
-        digest,
-        spec.hint,
-        lambda: engine.new_run(
-            spec,
-            args,
-            kwargs,
-            run_id=spec.run_id or child_run_id(run, key),
-            parent=run.id,
-            reply=ReplyTo(run.id, reply_id(run, key)),
-            grant=engine.grant(),
-        ),
-    )
+    return engine
+
+
+def _trigger_child(frame: Frame, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
+    """Trigger inside a task: recorded together with the child, so that a replay does not trigger it again (E3)."""
+    run, scope = frame.run, frame.scope
+    if not frame.owned_here():
+        refuse_foreign_task(spec.id)
+    key = take_key(frame, spec.key)
+    past = recall(run, Kind.TRIGGER, key, spec.id)
+    digest = spec.digest(args, kwargs, run.codec)
+    if past is not None:
+        compare_arguments(run, past, digest)
+
+    def operation() -> Operation[object]:
+        other = instead(run, Kind.TRIGGER, key, spec.id)
+        if other is not None:
+            return other
+        return trigger_operation(run, scope, key, digest, lambda: _child_run(run, key, spec, args, kwargs, None))
+
+    return str(perform_call(run, scope, past, str, operation))
 
 
 # ---- the decorator --------------------------------------------------------------------------------------------------
@@ -295,7 +323,7 @@ def task(
     fn: Callable[..., Any] | None = None,
     /,
     *,
-    id: str | None = None,  # noqa: A002  # the name that users rely on
+    id: str | None = None,  # the name that users rely on
     attempts: int | None = None,
     retry: RetryPolicy | None = None,
     queue: str = "default",
@@ -339,9 +367,7 @@ def task(
     return maker if fn is None else maker(fn)
 
 
-def _with_policy(
-    spec: TaskSpec, attempts: int | None, retry: RetryPolicy | None, timeout: Duration | None
-) -> TaskSpec:
+def _with_policy(spec: TaskSpec, attempts: int | None, retry: RetryPolicy | None, timeout: Duration | None) -> TaskSpec:
     where = f"task {spec.id!r}"
     policy = policy_from(attempts, retry, where)
     return evolve(

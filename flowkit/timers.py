@@ -6,13 +6,20 @@ from collections.abc import Coroutine
 from datetime import datetime
 from typing import Any, cast
 
-from flowkit.calls import cancel_wanted, perform_call, perform_call_async, recall, refuse_foreign_task, require_async, take_key
+from flowkit.calls import (
+    perform_call,
+    perform_call_async,
+    recall,
+    refuse_foreign_task,
+    require_async,
+    take_key,
+)
 from flowkit.durations import Duration, seconds
 from flowkit.effects import Operation, Pause, Record
 from flowkit.entries import Entry, Kind, Phase, encode
 from flowkit.errors import ConfigurationError, NotAllowedInStep, OutsideRun
 from flowkit.journal import Past
-from flowkit.operations import cancel_here
+from flowkit.operations import cancel_here, instead
 from flowkit.run import Frame, Run, Scope, current
 
 NAME = "sleep"
@@ -20,8 +27,8 @@ NAME = "sleep"
 
 def sleep_operation(run: Run, scope: Scope, key: str, wake_at_ms: int, past: Past | None) -> Operation[None]:
     """Set a timer and wait for it; a timer that is set already keeps its time."""
-    if cancel_wanted(run):
-        yield from cancel_here(run, Kind.SLEEP, key, NAME)
+    if (other := instead(run, Kind.SLEEP, key, NAME)) is not None:
+        yield from other
     if past is not None and past.begun is not None:
         assert isinstance(past.begun.data, int)  # written below
         wake_at_ms = past.begun.data

@@ -28,7 +28,11 @@ class Worker:
     """Takes runs of this process's tasks from queues; each async run is a coroutine, each sync run a thread."""
 
     def __init__(
-        self, engine: Engine, queues: Sequence[str] = ("default",), concurrency: int = 10, retention_ms: int | None = None
+        self,
+        engine: Engine,
+        queues: Sequence[str] = ("default",),
+        concurrency: int = 10,
+        retention_ms: int | None = None,
     ) -> None:
         self._engine = engine
         self._queues = tuple(queues)
