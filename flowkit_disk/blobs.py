@@ -1,0 +1,164 @@
+"""Large payloads, each in a file of its own: SQLite writes them twice, and slowly.
+
+A file is written and synced into `spool/` before the transaction that names it, and moved to its place after that.
+Whatever a crash leaves in `spool/` is either named by a row, and moved then, or by none, and removed. So files are
+looked through only there, however many there are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+from zlib import crc32
+
+from flowkit_disk.directory import sync_directory
+from flowkit_disk.failures import damaged, translate
+from flowkit_disk.locks import alone, sharing
+from flowkit_disk.logrows import BlobRef, Part
+
+LARGE_BYTES = 64 * 1024
+
+
+class Staged:
+    """The large payloads of one change: written, but not yet anyone's."""
+
+    def __init__(self) -> None:
+        self._refs: dict[int, BlobRef] = {}
+        self._payloads: list[bytes] = []  # held, so that no other object takes their identity
+        self.used: set[str] = set()  # named by rows of the transaction
+        self.committed = False
+
+    def add(self, payload: bytes, ref: BlobRef) -> None:
+        """This payload lies in that file."""
+        self._refs[id(payload)] = ref
+        self._payloads.append(payload)
+
+    def part(self, payload: bytes) -> Part:
+        """What a row says for a payload."""
+        return self._refs.get(id(payload), payload)
+
+    def names(self) -> list[str]:
+        """All that were written."""
+        return [ref.name for ref in self._refs.values()]
+
+    def __contains__(self, payload: bytes) -> bool:
+        return id(payload) in self._refs
+
+
+class Blobs:
+    """The files of a storage.
+
+    Args:
+        folder: where they lie.
+        lock: whoever has files in the spool shares this; whoever clears it out holds it alone.
+        synced: whether they must survive a power cut.
+    """
+
+    def __init__(self, folder: Path, lock: Path, *, synced: bool) -> None:
+        self._folder = folder
+        self._spool = folder / "spool"
+        self._lock = lock
+        self._synced = synced
+
+    @contextmanager
+    def staged(self, payloads: Iterable[bytes]) -> Iterator[Staged]:
+        """Write the large ones among the payloads; if the block sets `committed`, those it used are kept.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
+        large = [payload for payload in payloads if len(payload) > LARGE_BYTES]
+        staged = Staged()
+        if not large:
+            yield staged
+            return
+        with self._translated():
+            self._spool.mkdir(mode=0o700, exist_ok=True)
+            with sharing(self._lock):
+                try:
+                    for payload in large:
+                        if payload not in staged:
+                            staged.add(payload, self._write(payload))
+                    if self._synced:
+                        sync_directory(self._spool)
+                except OSError:
+                    self._remove(staged.names())  # no row can name them yet
+                    raise
+                yield staged
+                if staged.committed:
+                    self._settle(staged.names(), staged.used.__contains__)
+
+    def read(self, part: Part) -> bytes:
+        """The payload that a row stands for.
+
+        Raises:
+            StorageError: its file is missing or damaged.
+        """
+        if isinstance(part, bytes):
+            return part
+        for path in (self._home(part.name), self._spool / part.name, self._home(part.name)):
+            with suppress(FileNotFoundError), self._translated():
+                data = path.read_bytes()
+                if len(data) != part.size or crc32(data) != part.crc:
+                    raise damaged(self._folder.parent, f"the payload in {path.name}")
+                return data
+        raise damaged(self._folder.parent, f"the payload in {part.name} (its file is missing)")
+
+    def sweep(self, is_named: Callable[[str], bool]) -> None:
+        """Put right what a crash left in the spool, unless somebody has files there now."""
+        with self._translated():
+            if self._spool.is_dir():
+                with alone(self._lock) as free:
+                    if free:
+                        self._settle([path.name for path in self._spool.iterdir()], is_named)
+
+    @contextmanager
+    def retiring(self, names: list[str]) -> Iterator[None]:
+        """Remove files whose rows the block removes: by way of the spool, so that a crash at any point is put right."""
+        if not names:
+            yield
+            return
+        with self._translated():
+            self._spool.mkdir(mode=0o700, exist_ok=True)
+            with sharing(self._lock):
+                for name in names:
+                    with suppress(FileNotFoundError):
+                        self._home(name).rename(self._spool / name)
+                yield
+                self._remove(names)
+
+    def _write(self, payload: bytes) -> BlobRef:
+        name = uuid4().hex
+        with (self._spool / name).open("xb", buffering=0) as file:
+            view = memoryview(payload)
+            while view:
+                view = view[file.write(view) :]
+            if self._synced:
+                os.fsync(file.fileno())
+        return BlobRef(name, len(payload), crc32(payload))
+
+    def _settle(self, names: Iterable[str], is_named: Callable[[str], bool]) -> None:
+        for name in names:
+            if is_named(name):
+                home = self._home(name)
+                home.parent.mkdir(mode=0o700, exist_ok=True)
+                (self._spool / name).rename(home)
+            else:
+                self._remove([name])
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self._spool / name).unlink(missing_ok=True)
+
+    def _home(self, name: str) -> Path:
+        return self._folder / name[:2] / name
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise translate(error, self._folder.parent, 0) from error

@@ -1,0 +1,262 @@
+"""One opened cache: who may use it when, what happens when it fails, and what becomes of it in a forked child.
+
+Writers hold three things, outermost first: this process's mutex, the lock file (fair among processes, and with a
+timeout), and SQLite's own write lock. Readers hold none of them; they are only counted, so that a fork finds no thread
+inside SQLite.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+from flowkit.errors import FlowkitError, StorageError
+from flowkit_disk import failures, forks
+from flowkit_disk.directory import Directory
+from flowkit_disk.locks import WriteLock
+from flowkit_disk.rows import PRAGMAS, Rows, probe
+from flowkit_disk.signals import EPOCH_AND_WATCHERS, Signals, is_watched
+
+T = TypeVar("T")
+
+CHECKPOINT_PAGES = 4096  # 16 MiB of write-ahead log
+
+
+class Engine:
+    """The cache of one storage in this process.
+
+    Args:
+        directory: where it lies.
+        synchronous: SQLite's PRAGMA: 2 survives a power cut, 1 a killed process.
+        busy_timeout_s: how long to wait for other processes.
+        any_filesystem: open it even where locks do not work.
+    """
+
+    def __init__(self, directory: Directory, synchronous: int, busy_timeout_s: float, *, any_filesystem: bool) -> None:
+        self.directory = directory
+        self.is_open = False
+        self.in_child: list[Callable[[], None]] = []  # what else a forked child has to let go of
+        self._synchronous = synchronous
+        self._busy_timeout_s = busy_timeout_s
+        self._any_filesystem = any_filesystem
+        self._rows: Rows | None = None
+        self._signals: Signals | None = None
+        self._start_afresh()
+        forks.watch(self)
+
+    def _start_afresh(self) -> None:
+        self.lock = WriteLock(self.directory.write_lock, self._busy_timeout_s)
+        self._gate = forks.Gate()
+        self._generation = 0  # of `_rows`
+        self._settled = threading.local()  # the generation whose connection this thread has set up
+
+    # ---- opening and closing
+
+    def open(self) -> None:
+        """Open the storage, making it if need be.
+
+        Raises:
+            StorageError: says what is in the way.
+        """
+        with self.lock.mutex:
+            if self.is_open:
+                return
+            self.directory.prepare(any_filesystem=self._any_filesystem)
+            self.is_open = True
+            try:
+                with self.lock:
+                    self._cache()
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Let go of everything. The last one to close leaves a database without a write-ahead log."""
+        self._gate.shut()  # nobody may read from a descriptor that is closed and perhaps another file's by now
+        try:
+            with self.lock.mutex:
+                self.is_open = False
+                if self._rows is not None:
+                    with suppress(StorageError), self.lock:  # the last connection checkpoints as it closes
+                        self._give_up()
+                self._rows = None
+                self._close_files()
+        finally:
+            self._gate.reopen()
+
+    def _close_files(self) -> None:
+        self.lock.close_file()
+        signals, self._signals = self._signals, None
+        if signals is not None:
+            signals.close()
+
+    def _cache(self) -> Rows:
+        """The cache, opened if it is not, with this thread's connection set up. Under the write lock."""
+        if self._rows is None:
+            self._require_open()
+            self._rows = self._open_cache()
+            self._generation += 1
+        if getattr(self._settled, "generation", 0) != self._generation:
+            self._set_up(self._rows)
+        return self._rows
+
+    def _open_cache(self) -> Rows:
+        try:
+            new = self.directory.begin()
+            if not new:
+                probe(self.directory.database, self._busy_timeout_s)
+            rows = Rows(self.directory.path, self._synchronous, self._busy_timeout_s)
+            if new:
+                self.directory.finish()
+        except (sqlite3.Error, OSError) as error:
+            raise self._translated(error) from error
+        return rows
+
+    def _set_up(self, rows: Rows) -> None:
+        # D1: diskcache takes the settings of a new thread's connection from the file, where another process that
+        # chose a lower durability may have left its own.
+        for name, value in PRAGMAS.items():
+            rows.pragma(name, value)
+        rows.pragma("sqlite_synchronous", self._synchronous)
+        self._settled.generation = self._generation
+
+    def _give_up(self) -> None:
+        """Drop the cache; the next use opens a new one.
+
+        A failed BEGIN or COMMIT can leave diskcache, or SQLite, in a transaction that nobody ends.
+        """
+        rows, self._rows = self._rows, None
+        if rows is not None:
+            with suppress(sqlite3.Error):
+                rows.close()
+
+    # ---- using
+
+    @property
+    def signals(self) -> Signals:
+        """The numbers shared between processes."""
+        if self._signals is None:
+            self._require_open()
+            try:
+                self._signals = Signals(self.directory.signals)
+            except OSError as error:
+                raise self._translated(error) from error
+        return self._signals
+
+    @contextmanager
+    def writing(self) -> Iterator[Rows]:
+        """One transaction: all of it is kept when the block ends, or nothing if it raises.
+
+        Raises:
+            LockedError: nothing was tried.
+            StorageError: it failed; whether it was kept is unknown if that happened at the very end.
+        """
+        self._require_open()
+        with self.lock:
+            try:
+                rows = self._cache()
+                with rows.transact():
+                    yield rows
+            except FlowkitError:
+                raise
+            except BaseException as error:
+                self._give_up()
+                raise self._translated(error) from error
+            self._checkpoint_if_due()
+
+    def append(self, key: str, value: bytes, epoch: bytes) -> bool | None:
+        """Add one row in a transaction of its own, if there is none and no run was forgotten since that epoch.
+
+        The hot path, under the write lock: as little as possible around one `Cache.add`. Returns None if the row was
+        not added, else whether somebody waits for a run.
+        """
+        try:
+            state = os.pread(self.signals.descriptor, EPOCH_AND_WATCHERS, 0)
+            if state[:8] != epoch or not self._cache().add(key, value):
+                return None
+        except FlowkitError:
+            raise
+        except BaseException as error:
+            self._give_up()
+            raise self._translated(error) from error
+        self._checkpoint_if_due()
+        return is_watched(state)
+
+    @contextmanager
+    def reading(self) -> Iterator[Rows]:
+        """Read rows, each by itself: what changes between two reads is for the caller to find out."""
+        self._require_open()
+        with self._gate:
+            try:
+                rows = self._rows
+                if rows is None or getattr(self._settled, "generation", 0) != self._generation:
+                    with self.lock:
+                        rows = self._cache()
+                yield rows
+            except FlowkitError:
+                raise
+            except (sqlite3.Error, OSError) as error:
+                raise self._translated(error) from error
+
+    @contextmanager
+    def reading_signals(self) -> Iterator[Signals]:
+        """Read the shared numbers, while nobody closes their file."""
+        self._require_open()
+        with self._gate:
+            yield self.signals
+
+    def attempt(self, change: Callable[[], T]) -> T:
+        """Make a change that may be asked for twice, and ask again if a failure left doubt about it (rule D7)."""
+        try:
+            return change()
+        except failures.LockedError:
+            raise
+        except StorageError as error:
+            if error.__cause__ is None:  # refused by us: no doubt
+                raise
+            return change()
+
+    def _checkpoint_if_due(self) -> None:
+        """Keep the write-ahead log short; under the write lock.
+
+        Up to SQLite 3.51.2 a checkpoint that overlaps a writer can lose commits (its "WAL-reset bug").
+        """
+        rows = self._rows
+        if rows is None or rows.pages < CHECKPOINT_PAGES:
+            return
+        rows.pages = 0
+        try:
+            rows.checkpoint()
+        except sqlite3.Error:  # the log keeps everything; a later write tries again
+            self._give_up()
+
+    def _require_open(self) -> None:
+        if not self.is_open:
+            raise StorageError(f"disk storage {self.directory.path} is not open")
+
+    def _translated(self, error: BaseException) -> BaseException:
+        return failures.translate(error, self.directory.path, self._busy_timeout_s)
+
+    # ---- forks
+
+    def before_fork(self) -> None:
+        """Lead everyone out of SQLite; readers first, since one of them may want the mutex."""
+        self._gate.shut()
+        self.lock.mutex.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Let them in again."""
+        self.lock.mutex.release()
+        self._gate.reopen()
+
+    def after_fork_in_child(self) -> None:
+        """Close what was inherited, without unlocking what the parent holds; the next use opens anew."""
+        self._give_up()
+        self._close_files()
+        self._start_afresh()
+        for let_go in self.in_child:
+            let_go()

@@ -1,0 +1,166 @@
+"""How everything is changed and read: transactions with all that belongs to them, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from flowkit.errors import StorageError
+from flowkit.records import Commit, Done, Verdict
+from flowkit_disk import keys
+from flowkit_disk.blobs import LARGE_BYTES, Blobs, Staged
+from flowkit_disk.book import Book
+from flowkit_disk.changes import Changes
+from flowkit_disk.engine import Engine
+from flowkit_disk.failures import LockedError
+from flowkit_disk.hints import Hints
+from flowkit_disk.lanes import Lanes
+from flowkit_disk.logrows import Kind, LogRow, pack_commit, pack_row
+from flowkit_disk.reading import RestlessError
+from flowkit_disk.rows import Rows
+from flowkit_disk.runrow import Place
+from flowkit_disk.wake import WORK, Wake, about_run
+from flowkit_disk.workers import Workers
+
+T = TypeVar("T")
+
+
+class Ledger:
+    """One opened storage, below the protocol."""
+
+    def __init__(self, engine: Engine, blobs: Blobs) -> None:
+        directory = engine.directory
+        self.engine = engine
+        self.blobs = blobs
+        self.lanes = Lanes()
+        self.hints = Hints()
+        self.workers = Workers(directory.workers)
+        self.wake = Wake(directory.wake)
+        engine.in_child += [self.workers.after_fork_in_child, self.wake.start_afresh, self.hints.clear]
+
+    # ---- changing
+
+    def change(self, payloads: Iterable[bytes], now_ms: int, change: Callable[[Book], T]) -> T:
+        """Make one change in one transaction; it may be made twice if the first time failed in doubt.
+
+        Args:
+            payloads: those that the change may store.
+            now_ms: the time of the change.
+            change: makes it, in a book that is written when it returns.
+        """
+        with self.blobs.staged(payloads) as staged:
+            result, book = self.engine.attempt(lambda: self._change_once(staged, now_ms, change))
+            staged.committed = True
+        self._tell(book.changed, work=book.work)
+        return result
+
+    def _change_once(self, staged: Staged, now_ms: int, change: Callable[[Book], T]) -> tuple[T, Book]:
+        staged.used.clear()
+        with self.engine.lock:
+            try:
+                with self.engine.writing() as rows:
+                    book = Book(rows, self.lanes, staged, now_ms)
+                    result = change(book)
+                    book.write()
+                    self._signal(book)
+            except BaseException:
+                self.lanes.forget_new()
+                self.hints.clear()
+                raise
+            self.lanes.keep_new()
+            self._remember(book)
+        return result, book
+
+    def _signal(self, book: Book) -> None:
+        """Before the commit: whoever sees the signal too early finds the write lock taken, and waits."""
+        if book.work:
+            self.engine.signals.next_work()
+        for token in book.granted:
+            self.engine.signals.note_token(token)
+
+    def _remember(self, book: Book) -> None:
+        epoch = self.engine.signals.epoch()
+        for run in book.runs():
+            if run.place is Place.LEASED and self.workers.holds(run.worker):
+                self.hints.remember(run, epoch)
+            else:
+                self.hints.forget(run.run_id)
+
+    # ---- committing
+
+    def append(self, commit: Commit, now_ms: int) -> Done | None:
+        """Make a commit that only appends to what we remember of its run; None if it must be looked at closely.
+
+        D1, D4: one row in a transaction of its own, refused by the table if anything has happened to the run.
+        """
+        with self.engine.lock:
+            hint = self.hints.get(commit.run_id)
+            if hint is None or not hint.fits(commit) or not _small(commit.entries):
+                return None
+            row = pack_commit(hint.length, now_ms, commit.commit_id.encode("utf-8", "surrogatepass"), commit.entries)
+            try:
+                watched = self.engine.append(keys.entry(hint.number, hint.position + 1), row, self.hints.epoch)
+            except LockedError:
+                raise
+            except StorageError:  # in doubt: D7, look the commit id up
+                self.hints.clear()
+                return None
+            except BaseException:
+                self.hints.clear()
+                raise
+            if watched is None:
+                return None
+            done = hint.appended(commit, now_ms)
+        if watched:
+            self._tell({commit.run_id}, work=False)
+        return done
+
+    def commit_in(self, book: Book, commits: Sequence[Commit]) -> list[Verdict]:
+        """Make commits of any kind, in the order given, within a transaction (group commit)."""
+        changes = Changes(book)
+        current = self.hints.epoch == self.engine.signals.epoch()
+        return [(self._append_in(book, commit) if current else None) or changes.commit(commit) for commit in commits]
+
+    def _append_in(self, book: Book, commit: Commit) -> Done | None:
+        hint = self.hints.get(commit.run_id)
+        if hint is None or book.has_read(commit.run_id) or not hint.fits(commit):
+            return None
+        parts = tuple(book.staged.part(entry) for entry in commit.entries)
+        row = LogRow(Kind.COMMIT, hint.length, book.now_ms, commit.commit_id, parts)
+        if not book.rows.add(keys.entry(hint.number, hint.position + 1), pack_row(row)):
+            return None
+        book.own(parts)
+        book.changed.add(commit.run_id)
+        return hint.appended(commit, book.now_ms)  # if the transaction fails, all hints are forgotten
+
+    # ---- reading
+
+    def read(self, read: Callable[[Rows], T]) -> T:
+        """Read without a lock, or with it if a run does not keep still."""
+        try:
+            with self.engine.reading() as rows:
+                return read(rows)
+        except RestlessError:
+            with self.engine.writing() as rows:
+                return read(rows)
+
+    # ---- telling
+
+    def _tell(self, run_ids: set[str], *, work: bool) -> None:
+        """Wake who waits for this. Never an error: it is done, whoever hears of it."""
+        try:
+            with self.engine.reading_signals() as signals:
+                watched = signals.watched()
+                if not (work or watched):
+                    return
+                topics = {about_run(run_id) for run_id in run_ids}
+                if work:
+                    topics.add(WORK)
+                if not self.wake.wake(topics) and watched:
+                    signals.unwatch()
+        except (StorageError, OSError):
+            return
+
+
+def _small(entries: Sequence[bytes]) -> bool:
+    return all(len(entry) <= LARGE_BYTES for entry in entries)

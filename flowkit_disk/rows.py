@@ -1,0 +1,143 @@
+"""Rows of one diskcache table: text keys, bytes as values, and nothing else (rule D5: no pickle, ever).
+
+This is all that flowkit uses of diskcache, with types.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NoReturn, cast
+
+import diskcache
+
+from flowkit.errors import StorageError
+
+# diskcache is a cache: left to itself it evicts, culls, counts, pickles and moves values into unsynced files.
+KEEP_EVERYTHING = {
+    "eviction_policy": "none",
+    "cull_limit": 0,
+    "size_limit": 2**62,
+    "statistics": 0,
+    "tag_index": 0,
+    "disk_min_file_size": 2**62,
+}
+PRAGMAS: dict[str, int | str] = {
+    "sqlite_auto_vacuum": 0,
+    "sqlite_journal_mode": "wal",
+    "sqlite_mmap_size": 0,
+    "sqlite_wal_autocheckpoint": 0,  # `Engine` checkpoints, under a lock between processes
+}
+_PAGE = 4096
+_PAGES_OF_A_ROW = 5  # the table, two indexes, diskcache's counters, and a split now and then
+_RAW = 1  # diskcache's mode for a value that lies in its row as it is
+
+
+class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache ships no types, so its classes are Any
+    """Stores text keys and bytes; refuses whatever would be unpickled, opened or removed as a file."""
+
+    def put(self, key: object) -> tuple[str, bool]:
+        """The key as SQLite gets it."""
+        if type(key) is not str:
+            _refuse(f"a key of type {type(key).__name__}")
+        return key, True
+
+    def get(self, key: object, raw: object) -> str:
+        """The key as SQLite gave it."""
+        if type(key) is not str or not raw:
+            _refuse("a key that is not text")
+        return key
+
+    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, bytes]:  # noqa: FBT001  # diskcache's signature
+        """The columns of a value."""
+        if type(value) is not bytes or read:
+            _refuse(f"a value of type {type(value).__name__} under {key!r}")
+        return 0, _RAW, None, value
+
+    def fetch(self, mode: object, filename: object, value: object, read: bool) -> bytes:  # noqa: FBT001  # diskcache's signature
+        """The value in a row."""
+        if mode != _RAW or filename is not None or type(value) is not bytes or read:
+            _refuse(f"a value of mode {mode!r}")
+        return value
+
+    def remove(self, file_path: object) -> None:
+        """Remove nothing: no row of ours names a file, so whoever wrote the name is not us."""
+
+
+class Rows:
+    """What one opened cache can do."""
+
+    __slots__ = ("_cache", "pages")
+
+    def __init__(self, directory: Path, synchronous: int, busy_timeout_s: float) -> None:
+        pragmas = {**PRAGMAS, "sqlite_synchronous": synchronous}
+        self.pages = 0  # written since the last checkpoint, roughly
+        self._cache = diskcache.Cache(str(directory), busy_timeout_s, BytesDisk, **KEEP_EVERYTHING, **pragmas)
+
+    def transact(self) -> AbstractContextManager[None]:
+        """One transaction of this thread. Never with `retry`: it would spin on any error for ever."""
+        return cast("AbstractContextManager[None]", self._cache.transact(retry=False))
+
+    def get(self, key: str) -> bytes | None:
+        """The value of a row."""
+        return cast("bytes | None", self._cache.get(key))
+
+    def has(self, key: str) -> bool:
+        """Whether there is such a row."""
+        return key in self._cache
+
+    def add(self, key: str, value: bytes) -> bool:
+        """Write a row unless there is one; whether it was written."""
+        self.pages += _PAGES_OF_A_ROW + len(value) // _PAGE
+        return cast("bool", self._cache.add(key, value))
+
+    def put(self, key: str, value: bytes) -> None:
+        """Write a row, or write it anew."""
+        self.pages += _PAGES_OF_A_ROW + len(value) // _PAGE
+        self._cache.set(key, value)
+
+    def drop(self, key: str) -> bool:
+        """Remove a row; whether there was one."""
+        return cast("bool", self._cache.delete(key))
+
+    def first(self, name: str) -> tuple[str, bytes] | None:
+        """The least row of a list. Takes the write lock."""
+        key, value = self._cache.peek(prefix=name)
+        return None if key is None else (key, value)
+
+    def last(self, name: str) -> tuple[str, bytes] | None:
+        """The greatest row of a list. Takes the write lock."""
+        key, value = self._cache.peek(prefix=name, side="back")
+        return None if key is None else (key, value)
+
+    def pragma(self, name: str, value: int | str) -> None:
+        """Set a PRAGMA for this thread's connection alone."""
+        self._cache.reset(name, value, update=False)
+
+    def checkpoint(self) -> None:
+        """Move what is in the write-ahead log into the database, as far as nobody reads it."""
+        self._cache.reset("sqlite_wal_checkpoint", "PASSIVE", update=False)
+
+    def close(self) -> None:
+        """Close this thread's connection; those of other threads close with the last reference to this object."""
+        self._cache.close()
+
+
+def _refuse(what: str) -> NoReturn:
+    raise StorageError(f"the disk storage keeps bytes under text keys; {what} was not written by flowkit")
+
+
+def probe(database: Path, busy_timeout_s: float) -> None:
+    """Look whether SQLite can read and write a file, before diskcache rewrites its settings in it.
+
+    Raises:
+        sqlite3.Error: as SQLite says.
+    """
+    connection = sqlite3.connect(database, timeout=busy_timeout_s, isolation_level=None)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    finally:
+        connection.close()
