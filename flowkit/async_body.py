@@ -255,6 +255,9 @@ class AsyncBody:
             return
         if not still or still < self.active:
             return
+        if self._gated and not self.run.journal.due:  # the replay is over: they are about to start
+            self._open_gate()
+            return
         ours = {*self._parked, *self._gated, *self._turns.values()}
         if not waits_only_on(root, ours) and not self._lingered():
             return

@@ -125,8 +125,8 @@ class Journal:
         left = [f"{past.kind} {past.name!r} (operation {key})" for key, past in self.past.items() if not past.called]
         raise NonDeterminismError(
             f"the task ended without calling {len(left)} recorded operation(s): {', '.join(left[:_SHOWN])}"
-            f"{', ...' if len(left) > _SHOWN else ''}. Likely cause: the task's code changed while this run was under way. "
-            "Restore the calls, then resume with flow.retry(run_id)."
+            f"{', ...' if len(left) > _SHOWN else ''}. Likely cause: the task's code changed while this run was under "
+            "way. Restore the calls, then resume with flow.retry(run_id)."
         )
 
 
