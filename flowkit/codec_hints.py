@@ -6,6 +6,7 @@ other value is written as if it had none, and recognised as such when it is read
 
 from __future__ import annotations
 
+import enum
 import types
 import typing
 from collections import abc
@@ -56,6 +57,7 @@ class Plans:
         self._hints: dict[object, Plan] = dict.fromkeys(_SAY_NOTHING, self.untyped)
         self._records: dict[object, Plan] = {}
         self._classes: dict[type, Plan | None] = {}
+        self._own_hooks: set[object] = set()  # as opposed to those that a user has registered
         self._converter = converter
         _refuse_halves(converter)
         converter.register_unstructure_hook_factory(is_record, lambda cls: self._record(cls).encode)
@@ -75,14 +77,14 @@ class Plans:
             self._classes[cls] = self._hooks_of(cls)
         return self._classes[cls]
 
-    def _once(self, table: dict[object, Plan], key: object, make: Callable[[], Plan]) -> Plan:
+    def _once(self, table: dict[object, Plan], key: object, make: Callable[[], Plan], *, flat: bool = False) -> Plan:
         """Make a plan that may need itself, as a tree's does."""
         with self._lock:
             if key in table:
                 return table[key]
             mark = (id(table), key)
             if mark in self._pending:
-                return _later(table, key)
+                return _later(table, key, flat=flat)
             self._pending.add(mark)
             try:
                 table[key] = make()
@@ -93,7 +95,10 @@ class Plans:
     # ---- classes -----------------------------------------------------------------------------------------------------
 
     def _record(self, cls: type, arguments: tuple[object, ...] = ()) -> Plan:
-        return self._once(self._records, (cls, arguments), lambda: self._make_record(cls, arguments))
+        flat = not issubclass(cls, enum.Enum)
+        plan = self._once(self._records, (cls, arguments), lambda: self._make_record(cls, arguments), flat=flat)
+        self._own_hooks.add(plan.encode)
+        return plan
 
     def _make_record(self, cls: type, arguments: tuple[object, ...]) -> Plan:
         known = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
@@ -108,7 +113,7 @@ class Plans:
             unstructure = self._converter.get_unstructure_hook(cls)
         except StructureHandlerNotFoundError:
             return None
-        if is_record(cls) and unstructure is self._record(cls).encode:
+        if unstructure in self._own_hooks:
             return self._record(cls)
 
         def encode(value: object) -> Json:
@@ -150,9 +155,9 @@ class Plans:
 
     def _generic(self, cls: type, arguments: tuple[object, ...]) -> Plan:
         plan = self.class_plan(cls)
-        if plan is self._record(cls):
+        if plan is None or plan.encode in self._own_hooks:
             plan = self._record(cls, arguments)
-        return self.tagging.members({cls: plan}, short=cls) if plan is not None else self.untyped
+        return self.tagging.members({cls: plan}, short=cls)
 
     def _union(self, members: list[object]) -> Plan:
         if len(members) == 1:  # Optional: no short form is null, so null is None under every annotation
@@ -199,7 +204,7 @@ def substitute(hint: object, known: Mapping[object, object]) -> object:
         return Any
 
 
-def _later(table: dict[object, Plan], key: object) -> Plan:
+def _later(table: dict[object, Plan], key: object, *, flat: bool) -> Plan:
     """A plan that is being made: it is looked up when it is used."""
 
     def encode(value: object) -> Json:
@@ -208,7 +213,7 @@ def _later(table: dict[object, Plan], key: object) -> Plan:
     def decode(data: Json) -> object:
         return table[key].decode(data)
 
-    return Plan(encode, decode)
+    return Plan(encode, decode, flat)
 
 
 def _as_structure(plan: Plan) -> Callable[[Any, Any], object]:

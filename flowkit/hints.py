@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, get_args, get_origin
 
 
@@ -31,13 +31,13 @@ def call_hints(
         ({'prices': list[int]}, <class 'int'>)
     """
     function = _function_of(fn)
+    if inspect.isclass(function):  # a call of it gives an instance
+        return call_hints(function.__init__, localns)[0], function
     names = {**getattr(function, "__globals__", {}), **_closure(function), **_type_params(function), **(localns or {})}
     hints = {name: resolve(hint, names) for name, hint in annotations_of(function).items()}
     result = hints.pop("return", Any)
     if get_origin(result) in {Coroutine, Awaitable} and not inspect.iscoroutinefunction(function):
         result = get_args(result)[-1]
-    if get_origin(result) is AsyncIterator:
-        result = Any
     return hints, result
 
 
