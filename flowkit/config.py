@@ -111,7 +111,7 @@ def _working_directory() -> Path:
 def _nearest_pyproject(folder: Path) -> Path | None:
     candidates = (parent / "pyproject.toml" for parent in (folder, *folder.parents))
     # os.path, since Path.is_file raises on a parent folder that may not be entered
-    return next((file for file in candidates if os.path.isfile(file)), None)  # noqa: PTH113 - see above
+    return next((file for file in candidates if os.path.isfile(file)), None)  # noqa: PTH113  # see above
 
 
 def _storage_in(file: Path) -> str | None:

@@ -32,7 +32,7 @@ def git(tree: Path, *arguments: str) -> None:
     """Run git as someone, whatever is configured here."""
     someone = ("-c", "user.name=Someone", "-c", "user.email=someone@example.com", "-c", "commit.gpgsign=false")
     environ = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    subprocess.run(["git", *someone, *arguments], cwd=tree, env=environ, check=True, stdout=subprocess.PIPE)  # noqa: S607 - git is where PATH says
+    subprocess.run(["git", *someone, *arguments], cwd=tree, env=environ, check=True, stdout=subprocess.PIPE)  # noqa: S607  # git is where PATH says
 
 
 @pytest.fixture
