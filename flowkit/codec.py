@@ -26,7 +26,23 @@ __all__ = [
     "live_error",
 ]
 
-_to_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
+
+
+def _fast_encoder() -> Callable[[object], str]:
+    """The encoder without the detour that `encode` takes: it makes the C encoder anew at each call, a third of a step.
+
+    The C encoder is no public name; without it (PyPy), the public way does the same.
+    """
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return _encoder.encode
+    chunks = make(None, _encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, True)  # noqa: FBT003  # its own signature
+    join = "".join
+    return lambda document: join(chunks(document, 0))
+
+
+_to_text = _fast_encoder()
 _from_text = json.JSONDecoder().decode
 
 

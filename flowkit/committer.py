@@ -13,10 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from attrs import define, field
+from attrs import define
 
 from flowkit.errors import FlowkitError, LeaseLost, StorageError
-from flowkit.records import Commit, Done, Fenced, Gap, Go, Lease, Missing, NewRun, Send, Then, Verdict
+from flowkit.records import GO, Commit, Done, Fenced, Gap, Lease, Missing, NewRun, Send, Then, Verdict
 from flowkit.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Change:
     consume: tuple[str, ...] = ()
     spawn: tuple[NewRun, ...] = ()
     send: tuple[Send, ...] = ()
-    then: Then = field(factory=Go)
+    then: Then = GO
     position: int = 0  # of its last entry, once it is written
     error: BaseException | None = None
     settled: bool = False

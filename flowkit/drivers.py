@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from typing import TypeVar, assert_never
+from typing import NoReturn, TypeVar, assert_never
 
 from flowkit.async_body import AsyncBody
 from flowkit.committer import Change
@@ -65,7 +65,10 @@ def perform(run: Run, scope: Scope, effect: Effect) -> object:
     if isinstance(effect, Invoke):  # the two effects of every step come first
         return call_plainly(run, scope, effect)
     if isinstance(effect, Record):
-        return commit(run, _change_of(run, effect))
+        try:
+            return run.services.committer.write(_change_of(run, effect))
+        except (LeaseLost, StorageError) as error:
+            _go_down(run, error)
     match effect:
         case Pause():
             return _pause(run, effect)
@@ -93,13 +96,10 @@ def _end_of(run: Run, effect: End) -> Change:
     return Change(run.writer, effect.entries, effect.consume, send=effect.send, then=effect.then)
 
 
-def commit(run: Run, change: Change) -> int:
-    """Write; a lost lease or a storage that does not answer takes the body off the stack (rule D4)."""
-    try:
-        return run.write(change)
-    except (LeaseLost, StorageError) as error:
-        run.stop(Revoked(error))
-        raise asyncio.CancelledError from error  # an async body is being cancelled: go down with it
+def _go_down(run: Run, error: LeaseLost | StorageError) -> NoReturn:
+    """A lost lease or a storage that does not answer takes the body off the stack (rule D4)."""
+    run.stop(Revoked(error))
+    raise asyncio.CancelledError from error  # an async body is being cancelled: go down with it
 
 
 def _reload(run: Run) -> Journal:
@@ -203,8 +203,7 @@ async def _commit_async(run: Run, change: Change) -> int:
     try:
         return await run.services.committer.write_async(change)
     except (LeaseLost, StorageError) as error:
-        run.stop(Revoked(error))
-        raise asyncio.CancelledError from error
+        _go_down(run, error)
 
 
 async def _pause_async(run: Run, effect: Pause) -> bool:

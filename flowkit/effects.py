@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from flowkit.records import Message, NewRun, Send, Then
+
+if TYPE_CHECKING:
+    from attrs import frozen as hot_record  # checked as frozen; see docs/decisions/0007-hot-records.md
+else:
+    hot_record = partial(define, unsafe_hash=True)  # made without the price of frozen, some 2 µs each
 
 _T = TypeVar("_T")
 
 
-@frozen
+@hot_record
 class Invoke:
     """Run the user's function once; the answer is a `Returned` or a `Raised`, never an exception."""
 
@@ -37,7 +43,7 @@ class RunBody:
     key: str = ""
 
 
-@frozen
+@hot_record
 class Record:
     """Make entries durable (rule D1); the answer is the position of the last one in the journal."""
 
@@ -109,14 +115,14 @@ Effect = Invoke | RunBody | Record | End | Reload | Pause | Listen | Advance
 Operation = Generator[Effect, Any, _T]  # what an effect answers differs by effect, so the answer is Any here
 
 
-@frozen
+@hot_record
 class Returned:
     """The function returned."""
 
     value: object
 
 
-@frozen
+@hot_record
 class Raised:
     """The function raised."""
 

@@ -1,16 +1,16 @@
-"""Look at stored runs: lists of them, what a retry would run again, and forks."""
+"""Look at stored runs: lists of them, what happened in one, what a retry would run again, and forks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from attrs import evolve, frozen
 
-from flowkit.codec import Codec
+from flowkit.codec import Codec, Json, error_text
 from flowkit.documents import decode_input, encode_input
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase, decode
-from flowkit.errors import ConfigurationError, RunFinished, RunRolledBack
-from flowkit.records import NewRun, RunHeader, RunStatus, Snapshot
+from flowkit.errors import ConfigurationError, RunFinished, RunRolledBack, SerializationError
+from flowkit.records import Grant, NewRun, RunHeader, RunStatus, Snapshot
 
 
 @frozen
@@ -88,3 +88,103 @@ def _before(codec: Codec, snapshot: Snapshot, from_step: str) -> tuple[bytes, ..
         f"run {snapshot.header.run_id!r} has no step {from_step!r}; it recorded: "
         f"{', '.join(sorted(names)) or 'nothing'}"
     )
+
+
+def same_run(snapshot: Snapshot, grant: Grant) -> NewRun:
+    """The run as it was submitted, to resume it without knowing its arguments."""
+    header = snapshot.header
+    return NewRun(
+        header.run_id,
+        header.task,
+        snapshot.input,
+        header.queue,
+        header.priority,
+        header.tags,
+        header.parent,
+        grant=grant,
+    )
+
+
+# ---- what happened in a run -----------------------------------------------------------------------------------------
+
+
+@frozen
+class RecordedCall:
+    """One operation of a run as its journal tells it, or (kind `run`) something that befell the run itself."""
+
+    kind: str
+    name: str
+    key: str
+    phase: str  # how far it has come
+    began_at_ms: int  # of its first attempt
+    ended_at_ms: int | None  # None: it is not over
+    attempts: int = 1
+    errors: tuple[str, ...] = ()  # of attempts that failed, in one line each
+    value: Json = None  # what it returned; what it waits for, while it does
+
+
+def recorded_calls(codec: Codec, snapshot: Snapshot) -> tuple[RecordedCall, ...]:
+    """The operations of a run in the order in which they began.
+
+    Entries whose data this codec cannot read are told without it.
+    """
+    calls: dict[str, RecordedCall] = {}
+    told: list[RecordedCall] = []
+    for raw in snapshot.entries:
+        entry = _readable(codec, raw)
+        if entry.key == RUN_KEY:
+            told.append(_of_run(entry))
+            continue
+        calls[entry.key] = _continued(calls.get(entry.key), entry)
+    order = {key: position for position, key in enumerate(calls)}
+    told += calls.values()
+    return tuple(sorted(told, key=lambda call: (call.began_at_ms, order.get(call.key, len(order)))))
+
+
+def _readable(codec: Codec, raw: bytes) -> Entry:
+    try:
+        return decode(codec, raw)
+    except SerializationError:
+        return decode(_WithoutData(), raw)
+
+
+class _WithoutData:
+    """A codec for entries of which only the line is wanted."""
+
+    def to_json(self, value: object, hint: object = object) -> Json:
+        """Nothing."""
+
+    def from_json(self, data: Json, hint: object = object) -> object:
+        """Nothing."""
+
+    def dumps(self, document: Json) -> bytes:
+        """Nothing."""
+        return b""
+
+    def loads(self, data: bytes) -> Json:
+        """Nothing."""
+
+
+def _of_run(entry: Entry) -> RecordedCall:
+    errors = () if entry.phase == Phase.REOPENED else _errors(entry)
+    return RecordedCall(entry.kind, entry.name, entry.key, entry.phase, entry.at_ms, entry.at_ms, 1, errors)
+
+
+def _continued(before: RecordedCall | None, entry: Entry) -> RecordedCall:
+    """The call with one more entry."""
+    over = entry.phase in {Phase.DONE, Phase.FAILED, Phase.CANCELLED}
+    call = before or RecordedCall(
+        entry.kind, entry.name, entry.key, entry.phase, entry.at_ms - entry.took_ms, None, attempts=0
+    )
+    return evolve(
+        call,
+        phase=entry.phase,
+        ended_at_ms=entry.at_ms if over else None,
+        attempts=call.attempts + (entry.phase != Phase.BEGUN),
+        errors=call.errors + (_errors(entry) if entry.phase in {Phase.FAILED, Phase.ATTEMPT} else ()),
+        value=entry.data if entry.phase in {Phase.DONE, Phase.BEGUN} else None,
+    )
+
+
+def _errors(entry: Entry) -> tuple[str, ...]:
+    return (error_text(entry.data.get("error")),) if isinstance(entry.data, Mapping) else ()

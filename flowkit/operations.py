@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 
 from flowkit.codec import Json
 from flowkit.codec_errors import error_from_json, live_error
@@ -21,6 +22,11 @@ from flowkit.errors import RunBlocked, SerializationError, StepError, StepInterr
 from flowkit.journal import Past, attempt_entry
 from flowkit.retry import Retry, RetryPolicy, delay_after
 from flowkit.run import Blocked, Cancelled, Run, Scope
+
+if TYPE_CHECKING:
+    from attrs import frozen as hot_record  # checked as frozen; see docs/decisions/0007-hot-records.md
+else:
+    hot_record = partial(define, unsafe_hash=True)  # made without the price of frozen, some 2 µs each
 
 ONCE = Retry(attempts=1)
 _STEP, _DONE = Kind.STEP.value, Phase.DONE.value
@@ -41,7 +47,7 @@ class StepSpec:
     key: str | None = None  # takes the place of the ordinal
 
 
-@frozen
+@hot_record
 class StepCall:
     """One call of a step: all that was known when it was made."""
 
@@ -64,9 +70,8 @@ def step_operation(run: Run, scope: Scope, call: StepCall) -> Operation[object]:
         if spec.at_most_once:
             yield _record(run, _entry(run, call, Phase.BEGUN, attempt))  # D3: its start is recorded first
         began_ms = run.clock.now_ms()
-        outcome = yield Invoke(
-            spec.name, key, attempt, spec.fn, call.args, call.kwargs, time_left(run, spec.timeout_s), call.threaded
-        )
+        limit_s = spec.timeout_s if run.deadline_ms is None else time_left(run, run.deadline_ms, spec.timeout_s)
+        outcome = yield Invoke(spec.name, key, attempt, spec.fn, call.args, call.kwargs, limit_s, call.threaded)
         if type(outcome) is Returned:
             at_ms = run.clock.now_ms()
             try:
@@ -122,11 +127,9 @@ def _out_of_time(run: Run, name: str) -> Operation[NoReturn]:
     raise StepTimeout(f"task {run.task_id!r} of run {run.id!r} took longer than its timeout, at {name!r}")
 
 
-def time_left(run: Run, timeout_s: float | None) -> float | None:
+def time_left(run: Run, deadline_ms: int, timeout_s: float | None) -> float:
     """How long one attempt may take: its own timeout, within the task's."""
-    if run.deadline_ms is None:
-        return timeout_s
-    left_s = max(0.001, (run.deadline_ms - run.clock.now_ms()) / 1000)
+    left_s = max(0.001, (deadline_ms - run.clock.now_ms()) / 1000)
     return left_s if timeout_s is None else min(timeout_s, left_s)
 
 
