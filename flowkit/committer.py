@@ -10,19 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from attrs import define
 
-from flowkit.errors import FlowkitError, LeaseLost, StorageError
+from flowkit.errors import LeaseLost
+from flowkit.patience import PatientStorage
 from flowkit.records import GO, Commit, Done, Fenced, Gap, Lease, Missing, NewRun, Send, Then, Verdict
-from flowkit.storage import Storage
 
 log = logging.getLogger(__name__)
-
-FIRST_RESEND_S = 0.01
-LONGEST_RESEND_S = 1.0
 
 
 @define(eq=False)
@@ -71,12 +67,12 @@ class Committer:
     """Writes changes of any number of runs to one storage, batching those that arrive together."""
 
     def __init__(
-        self, storage: Storage, *, instant: bool, now_ms: Callable[[], int | None], patience_s: float = 20.0
+        self, storage: PatientStorage, *, instant: bool, now_ms: Callable[[], int | None], grace_s: float = 20.0
     ) -> None:
         self._storage = storage
         self._instant = instant
         self._now_ms = now_ms
-        self._patience_s = patience_s
+        self._grace_s = grace_s
         self._lock = threading.Lock()
         self._waiting: list[Change] = []
         self._flushing = False
@@ -90,7 +86,7 @@ class Committer:
 
         Raises:
             LeaseLost: another worker owns the run.
-            StorageError: the storage did not answer for `patience_s` seconds; whether it was applied is unknown.
+            StorageError: the storage did not answer for long; whether it was applied is unknown.
         """
         with self._lock:
             alone = not self._flushing
@@ -100,14 +96,18 @@ class Committer:
                 change.event = threading.Event()
                 self._waiting.append(change)
         if alone:
-            self._write_alone(change)
-            if self._waiting or not self._rest():
-                self._pass_on()
+            try:
+                self._write_alone(change)
+            finally:
+                if self._waiting or not self._rest():
+                    self._pass_on()
         elif change.event is not None:
             change.event.wait()
             if not change.settled:
-                self._flush()
-                self._pass_on()
+                try:
+                    self._flush()
+                finally:
+                    self._pass_on()
         return change.answer()
 
     async def write_async(self, change: Change) -> int:
@@ -130,7 +130,7 @@ class Committer:
             self._work.notify_all()
             thread = self._background
         if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=self._patience_s)
+            thread.join(timeout=self._grace_s)
 
     def after_fork(self) -> None:
         """Start afresh in a forked child: its parent's threads are not here."""
@@ -145,7 +145,7 @@ class Committer:
         if change.writer.lost is None:
             commit = _merge([change])
             try:
-                [verdict] = self._storage.commit((commit,), now_ms=self._now_ms())
+                [verdict] = self._storage.inner.commit((commit,), now_ms=self._now_ms())
             except Exception:  # noqa: BLE001  # the same commit is sent again below: its id makes that safe (D7)
                 self._send([[change]], [commit])
             else:
@@ -210,34 +210,13 @@ class Committer:
 
     def _send(self, groups: list[list[Change]], commits: list[Commit]) -> None:
         try:
-            verdicts = self._insist(commits)
+            verdicts = self._storage.commit(commits, now_ms=self._now_ms())
         except Exception as error:  # noqa: BLE001  # whatever a third-party storage raises, each caller is told
             for group in groups:
                 _fail(group, error)
             return
         for group, commit, verdict in zip(groups, commits, verdicts, strict=True):
             _settle(group, commit, verdict)
-
-    def _insist(self, commits: Sequence[Commit]) -> list[Verdict]:
-        """Send the very same batch again until an answer arrives (rule D7)."""
-        pause_s, deadline = FIRST_RESEND_S, time.monotonic() + self._patience_s
-        while True:
-            try:
-                return self._storage.commit(commits, now_ms=self._now_ms())
-            except FlowkitError as error:
-                if not isinstance(error, StorageError) or not getattr(error, "transient", False):
-                    raise
-                failure: Exception = error
-            except Exception as error:  # noqa: BLE001  # unknown outcome: ask again, the commit id makes it safe
-                failure = error
-            if time.monotonic() + pause_s > deadline:
-                raise StorageError(
-                    f"the storage did not answer for {self._patience_s:.0f} s ({type(failure).__name__}: {failure}); "
-                    "whether the last write was applied is unknown. The run stays as it is stored and will be resumed."
-                ) from failure
-            log.warning("commit not answered (%s: %s), sending it again", type(failure).__name__, failure)
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_RESEND_S)
 
 
 def _by_run(batch: list[Change]) -> list[list[Change]]:

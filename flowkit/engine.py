@@ -33,6 +33,7 @@ from flowkit.errors import (
     WrongColour,
 )
 from flowkit.journal import Journal
+from flowkit.patience import PatientStorage
 from flowkit.records import (
     Capabilities,
     Created,
@@ -55,6 +56,7 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 PATIENCE_IN_PLACE_S = 1.0
+PATIENCE_OF_A_LEASE = 0.7  # a storage that is silent for this much of a lease is given up
 LONGEST_WAIT_S = 1.0  # between two looks at a run that someone else advances
 
 
@@ -95,7 +97,8 @@ class Engine:
     def __init__(
         self, storage: Storage, codec: Codec, clock: Clock, *, lease_ms: int = 30_000, max_crashes: int = 20
     ) -> None:
-        self.storage = storage
+        patience_s = lease_ms / 1000 * PATIENCE_OF_A_LEASE
+        self.storage = PatientStorage(storage, patience_s)
         self.codec = codec
         self.clock = clock
         self.lease_ms = lease_ms
@@ -106,7 +109,7 @@ class Engine:
         self.capabilities: Capabilities = storage.open()
         self.max_value_bytes = self.capabilities.max_value_bytes
         self.committer = Committer(
-            storage, instant=self.capabilities.instant, now_ms=self.now_arg, patience_s=lease_ms / 1000 * 0.7
+            self.storage, instant=self.capabilities.instant, now_ms=self.now_arg, grace_s=patience_s
         )
         self._lock = threading.Lock()
         self._active: dict[str, Run] = {}
