@@ -35,6 +35,11 @@ class Shelf(Generic[T]):
     def __contains__(self, item: T) -> bool:
         return item in self._alive
 
+    @property
+    def weight(self) -> int:
+        """Entries that it holds, superseded ones included."""
+        return len(self._heap)
+
     def put(self, item: T, rank: Rank) -> None:
         """Add an item, or give it a new rank. The lowest rank is first."""
         ticket = next(self._tickets)

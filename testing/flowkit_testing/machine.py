@@ -140,6 +140,7 @@ class StorageMachine(RuleBasedStateMachine):
         self.oracle.open()
         self.now = START_MS
         self.numbers = count()
+        self.worker = "worker-0"
         self.revisions: dict[str, tuple[int, int]] = {}
 
     def storages(self) -> tuple[Storage, Storage]:
@@ -166,15 +167,16 @@ class StorageMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """Whatever was acknowledged is still there."""
+        """Whatever was acknowledged is still there. A worker's name is good for one opened storage."""
         self.subject = self.restarted(self.subject)
+        self.worker = f"worker-{next(self.numbers)}"
 
     # ---- runs and leases
 
     @rule(target=leases, new=st.lists(new_runs, min_size=1, max_size=3), born_ms=st.none() | lease_times, twice=again)
     def submit(self, new: list[NewRun], born_ms: int | None, twice: bool) -> MultipleResults[Pair]:  # noqa: FBT001 - drawn
         """Create runs, some of them born claimed."""
-        grant = None if born_ms is None else Grant("worker", f"born-{next(self.numbers)}", born_ms)
+        grant = None if born_ms is None else Grant(self.worker, f"born-{next(self.numbers)}", born_ms)
         runs = [evolve(self._timed(run), grant=grant) for run in new]
         ours, theirs = (storage.submit(runs, now_ms=self.now) for storage in (self.subject, self.oracle))
         assert [_told(answer) for answer in ours] == [_told(answer) for answer in theirs]
@@ -187,19 +189,21 @@ class StorageMachine(RuleBasedStateMachine):
     @rule(target=leases, want=wants, limit=st.integers(0, 3), lease_ms=lease_times, twice=again)
     def claim(self, want: Want, limit: int, lease_ms: int, twice: bool) -> MultipleResults[Pair]:  # noqa: FBT001 - drawn
         """Take what there is to take, in the oracle's order."""
-        return self._claim(Grant("worker", f"claim-{next(self.numbers)}", lease_ms), want, limit, twice=twice)
+        return self._claim(Grant(self.worker, f"claim-{next(self.numbers)}", lease_ms), want, limit, twice=twice)
 
     @rule(target=leases, pair=leases, want=wants, limit=st.integers(0, 3))
     def claim_again(self, pair: Pair, want: Want, limit: int) -> MultipleResults[Pair]:
         """Ask with a token that has been used, and may have lost what it was given."""
-        return self._claim(Grant("worker", pair.oracle.owner, 30), want, limit, twice=False)
+        return self._claim(Grant(self.worker, pair.oracle.owner, 30), want, limit, twice=False)
 
     @rule(pairs=st.lists(leases, max_size=3), lease_ms=lease_times, twice=again)
     def renew(self, pairs: list[Pair], lease_ms: int, twice: bool) -> None:  # noqa: FBT001 - drawn
         """Renew leases, lost ones among them."""
-        theirs = self.oracle.renew("worker", [pair.oracle for pair in pairs], lease_ms, now_ms=self.now)
+        theirs = self.oracle.renew(self.worker, [pair.oracle for pair in pairs], lease_ms, now_ms=self.now)
         for _ in range(1 + twice):
-            assert self.subject.renew("worker", [pair.subject for pair in pairs], lease_ms, now_ms=self.now) == theirs
+            assert (
+                self.subject.renew(self.worker, [pair.subject for pair in pairs], lease_ms, now_ms=self.now) == theirs
+            )
 
     # ---- commits and messages
 

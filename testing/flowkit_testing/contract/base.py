@@ -50,7 +50,10 @@ class StorageSuite:
         return storage
 
     def another(self, storage: Storage) -> Storage:
-        """Give an opened storage on the same data, as a second process has it; closing it is the contract's work."""
+        """Give an opened storage on the same data, as a second process has it; the contract closes it.
+
+        The contract calls the worker of the first storage `worker-1` and that of any other one `worker-2`.
+        """
         return storage
 
     @pytest.fixture
@@ -140,18 +143,27 @@ def enqueue(storage: Storage, *run_ids: str, now_ms: int = T0) -> None:
     storage.submit([NewRun(run_id, "task", b"input") for run_id in run_ids], now_ms=now_ms)
 
 
-def take(storage: Storage, run_id: str = "run", owner: str = "taker", *, now_ms: int = T0) -> Writer:
+def take(
+    storage: Storage, run_id: str = "run", owner: str = "taker", *, now_ms: int = T0, worker: str = "worker-1"
+) -> Writer:
     """Claim one run, which must be possible."""
-    claimed = storage.claim(grant(owner), Exactly(run_id), 1, now_ms=now_ms)
+    claimed = storage.claim(grant(owner, worker=worker), Exactly(run_id), 1, now_ms=now_ms)
     assert [lease.run_id for lease in claimed.leases] == [run_id], claimed
     return Writer(storage, claimed.leases[0], header_of(storage, run_id).length)
 
 
 def claim_ids(
-    storage: Storage, token: str, want: AnyOf | Exactly = ANY_TASK, limit: int = 10, *, now_ms: int = T0
+    storage: Storage,
+    token: str,
+    want: AnyOf | Exactly = ANY_TASK,
+    limit: int = 10,
+    *,
+    now_ms: int = T0,
+    worker: str = "worker-1",
 ) -> list[str]:
     """Claim, and tell which runs were granted, in their order."""
-    return [lease.run_id for lease in storage.claim(grant(token), want, limit, now_ms=now_ms).leases]
+    claimed = storage.claim(grant(token, worker=worker), want, limit, now_ms=now_ms)
+    return [lease.run_id for lease in claimed.leases]
 
 
 def snapshot_of(storage: Storage, run_id: str = "run") -> Snapshot:

@@ -1,6 +1,5 @@
 """Contract: many threads at once. Whatever the order, the rules hold."""
 
-
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -108,10 +107,10 @@ class Racing(StorageSuite):
         zombie = begin(storage)
 
         def haunt() -> int:
-            written = 0
-            while isinstance(zombie.try_(zombie.draft(b"zombie"), T0 + LEASE_MS), Done):
-                written += 1
-            return written
+            for written in range(200):
+                if not isinstance(zombie.try_(zombie.draft(b"zombie"), T0 + LEASE_MS), Done):
+                    return written
+            return 200
 
         def succeed() -> int:
             writer = take(storage, now_ms=T0 + LEASE_MS)
