@@ -95,7 +95,7 @@ def storage_url(
     configured = _storage_in(file) if file else None
     if file is None or configured is None:
         return ResolvedUrl(DEFAULT_URL, "the default")
-    return ResolvedUrl(_anchored(configured, file.parent), str(file))
+    return ResolvedUrl(_anchored(configured, file), str(file))
 
 
 def _working_directory() -> Path:
@@ -151,8 +151,13 @@ def _checked(value: object, where: str) -> str:
     return value
 
 
-def _anchored(url: str, folder: Path) -> str:
+def _anchored(url: str, file: Path) -> str:
     scheme, _, path = url.partition(":")
     if scheme != "disk" or path.startswith(("/", "~", "?")):
         return url
-    return f"disk:{folder}/{path.removeprefix('./')}"
+    if "?" in str(file.parent):
+        raise ConfigurationError(
+            f"{file}: storage = {url!r} is relative to a folder with a '?' in its name, which would end the path in the "
+            "URL; write the path of another folder, from / on"
+        )
+    return f"disk:{file.parent}/{path.removeprefix('./')}"

@@ -102,6 +102,16 @@ def test_relative_disk_path_starts_at_its_file(project: Callable[[str], Path], w
     assert storage_url(None, environ={}, cwd=folder / "inner").url == expected.format(folder=folder)
 
 
+def test_folder_that_no_url_can_name(tmp_path: Path) -> None:
+    """A relative path below a folder whose name would end the URL's path is refused, not kept somewhere else."""
+    folder = tmp_path / "what?"
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text('[tool.flowkit]\nstorage = "disk:state"\n')
+
+    with pytest.raises(ConfigurationError, match="would end the path in the URL"):
+        storage_url(None, environ={}, cwd=folder)
+
+
 @pytest.mark.parametrize(
     ("pyproject", "complaint"),
     [
