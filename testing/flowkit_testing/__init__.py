@@ -1,1 +1,24 @@
-"""flowkit."""
+"""The test kit of flowkit: workflows proven against failure, and what a storage must do.
+
+`pytest` finds the plugin by itself; a test that takes the fixture `harness` gets a `Harness`.
+"""
+
+from __future__ import annotations
+
+from flowkit_testing.contract import StorageContract
+from flowkit_testing.fake_clock import FakeClock
+from flowkit_testing.harness import FaultNeverFired, Harness
+from flowkit_testing.lab import NeverEnds, ReplayDiffers
+from flowkit_testing.process import ProcessDied
+from flowkit_testing.report import RunReport
+
+__all__ = [
+    "FakeClock",
+    "FaultNeverFired",
+    "Harness",
+    "NeverEnds",
+    "ProcessDied",
+    "ReplayDiffers",
+    "RunReport",
+    "StorageContract",
+]

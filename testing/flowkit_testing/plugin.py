@@ -1,1 +1,85 @@
-"""The pytest plugin."""
+"""The pytest plugin: the fixture `harness`, on every storage that `--flowkit-storage` names."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from flowkit.active import in_context
+from flowkit.errors import ConfigurationError
+from flowkit.storage import open_storage
+from flowkit_testing.harness import Harness, enter
+
+_URLS = {"memory": "memory:", "disk": "disk:{path}?durability=process"}
+_harness_key = pytest.StashKey[Harness]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    group = parser.getgroup("flowkit", "durable workflows")
+    group.addoption(
+        "--flowkit-storage",
+        default="memory",
+        metavar="NAMES",
+        help="run each test that uses `harness` on each of these storages: memory, disk (default: memory)",
+    )
+    group.addoption(
+        "--flowkit-always-replay",
+        action="store_true",
+        help="unwind and replay every run after every recorded step",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that uses a storage of the harness on each one asked for."""
+    names = _storages(metafunc.config)
+    if "flowkit_storage_url" in metafunc.fixturenames and names != ["memory"]:
+        metafunc.parametrize("flowkit_storage_url", names, indirect=True)
+
+
+def _storages(config: pytest.Config) -> list[str]:
+    names = [name.strip() for name in str(config.getoption("--flowkit-storage")).split(",") if name.strip()]
+    for name in names:
+        if name not in _URLS:
+            raise pytest.UsageError(f"--flowkit-storage={name}: write one or more of {', '.join(_URLS)}")
+    return names or ["memory"]
+
+
+@pytest.fixture
+def flowkit_storage_url(request: pytest.FixtureRequest) -> str:
+    """The storage that `harness` keeps its runs in."""
+    name = getattr(request, "param", "memory")
+    if "{path}" not in _URLS[name]:
+        return _URLS[name]
+    path: Path = request.getfixturevalue("tmp_path")
+    return _URLS[name].format(path=path / "flowkit")
+
+
+@pytest.fixture
+def harness(request: pytest.FixtureRequest, flowkit_storage_url: str) -> Generator[Harness]:
+    """Runs tasks in virtual time and makes happen what should not; see `flowkit_testing.Harness`."""
+    storage = open_storage(flowkit_storage_url)
+    try:
+        made = Harness(storage, always_replay=bool(request.config.getoption("--flowkit-always-replay")))
+    except ConfigurationError as error:
+        raise pytest.UsageError(str(error)) from error
+    request.node.stash[_harness_key] = made
+    token = enter(made)
+    try:
+        yield made
+    finally:
+        in_context.reset(token)
+        made.close()
+        storage.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Fail a test that asked for a fault which never happened."""
+    result = yield
+    made = pyfuncitem.stash.get(_harness_key, None)
+    if made is not None:
+        made.check()
+    return result

@@ -1,0 +1,296 @@
+"""`Harness`: run tasks in virtual time, and make happen what should not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from flowkit import AsyncTask, Flow, Task
+from flowkit.active import in_context
+from flowkit.durations import Duration, seconds
+from flowkit.effects import Effect, Invoke
+from flowkit.run import current
+from flowkit.storage import Storage
+from flowkit_testing import faults
+from flowkit_testing.fake_clock import FakeClock
+from flowkit_testing.faults import (
+    AT,
+    At,
+    Delay,
+    Fail,
+    Fault,
+    InjectedFault,
+    Mock,
+    StepFault,
+    StorageFault,
+    Strike,
+    Timeout,
+)
+from flowkit_testing.lab import Lab
+from flowkit_testing.process import Moment, Process
+from flowkit_testing.report import RunReport
+from flowkit_testing.trace import What
+from flowkit_testing.which import StepRef, which
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_T = TypeVar("_T")
+_STORAGE_OPERATIONS = frozenset({"submit", "claim", "commit", "renew", "send", "load", "list_runs", "stats", "purge"})
+
+
+class FaultNeverFired(AssertionError):
+    """A fault was asked for and never happened: the test did not test what it says."""
+
+
+class Replayed(Exception):
+    """The run was unwound after a recorded step, to see that its replay comes to the same."""
+
+
+class Harness:
+    """What a test uses to run tasks and to injure them. Made by the fixture `harness`.
+
+    Args:
+        storage: where runs are kept; closed by whoever made it.
+        always_replay: unwind and replay after every recorded step.
+    """
+
+    def __init__(self, storage: Storage, *, always_replay: bool = False) -> None:
+        self._lab = Lab(storage, self)
+        self._always_replay = always_replay
+        self._steps: list[StepFault] = []
+        self._strikes: list[Strike] = []
+        self._storage_faults: list[StorageFault] = []
+        self._working = False
+        self.flow: Flow = self._lab.start_process("the test").flow
+        self._lab.start_process()
+        self.clock.on_advance = self._settle
+        self.clock.on_sleep = self._settle_for_sleeper
+
+    @property
+    def clock(self) -> FakeClock:
+        """Virtual time; `harness.clock.advance("30d")` lets it pass."""
+        return self._lab.clock
+
+    # ---- running ----------------------------------------------------------------------------------------------
+
+    def run(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunReport[R]:
+        """Run a task to its end: resumed after every crash, woken when it waits. Never raises for a failed run."""
+
+        def work() -> RunReport[R]:
+            run_id = self._lab.submit(task.spec, args, kwargs)
+            self._lab.run_to_end(run_id)
+            return RunReport(self._lab, run_id)
+
+        return self._work(work)
+
+    def start(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunReport[R]:
+        """Start a task and let it go as far as it comes without time passing."""
+
+        def work() -> RunReport[R]:
+            run_id = self._lab.submit(task.spec, args, kwargs)
+            self._lab.settle(self.clock.now_ms())
+            return RunReport(self._lab, run_id)
+
+        return self._work(work)
+
+    @property
+    def aio(self) -> AioHarness:
+        """The same harness, awaitable."""
+        return AioHarness(self)
+
+    def report(self, run_id: str) -> RunReport[Any]:
+        """A run by its id, such as one that a task has triggered."""
+        return RunReport(self._lab, run_id)
+
+    # ---- faults in steps --------------------------------------------------------------------------------------
+
+    def fail(
+        self,
+        step: StepRef,
+        error: BaseException | type[BaseException] = RuntimeError,
+        times: int | None = None,
+        *,
+        when: Callable[..., bool] | None = None,
+    ) -> None:
+        """Attempts of a step raise instead of running its body.
+
+        Args:
+            step: its name, `"name#2"` for its second call in a run, `"name[key]"`, the step, or its function.
+            error: what they raise.
+            times: how many attempts; None: every one.
+            when: only attempts whose arguments it is true of.
+        """
+        self._steps.append(Fail(which(step), times, when, error=error))
+
+    def mock(self, step: StepRef, result: object, times: int | None = None) -> None:
+        """Attempts of a step return a result instead of running its body."""
+        self._steps.append(Mock(which(step), times, result=result))
+
+    def timeout(self, step: StepRef, times: int | None = None) -> None:
+        """Attempts of a step take longer than they may."""
+        self._steps.append(Timeout(which(step), times))
+
+    def delay(self, step: StepRef, duration: Duration, times: int | None = None) -> None:
+        """Attempts of a step take so much longer, in virtual time."""
+        self._steps.append(Delay(which(step), times, delay_s=seconds(duration, "harness.delay")))
+
+    # ---- faults of processes ----------------------------------------------------------------------------------
+
+    def crash(self, step: StepRef, at: At = "after_effect") -> None:
+        """The process dies at a point of a step, once; the run is resumed by another one when the lease has ended.
+
+        Args:
+            step: the step, or the task itself (its commit is the end of the run).
+            at: before or after the step's effect, before or after its commit.
+        """
+        self._strike(step, at, _die, "crash")
+
+    def lose_lease(self, step: StepRef, at: At = "before_commit") -> None:
+        """Another process takes the run over at a point of a step; this one does not know, and goes on."""
+        self._strike(step, at, self._take_over, "lose_lease")
+
+    def _strike(self, step: StepRef, at: At, act: Callable[[Moment, Strike], None], name: str) -> None:
+        if at not in AT:
+            raise ValueError(f"harness.{name}(at={at!r}): write one of {', '.join(AT)}")
+        self._strikes.append(Strike(which(step), at, act, name))
+
+    def _take_over(self, moment: Moment, _strike: Strike) -> None:
+        self._lab.take_over(moment.run.id)
+
+    # ---- faults of the storage --------------------------------------------------------------------------------
+
+    def storage_fault(self, operation: str, nth: int = 1, outcome: faults.Outcome = "not_applied") -> None:
+        """The storage does not answer the nth call of an operation, counted from here.
+
+        Args:
+            operation: "commit", "submit", "claim", "load", "send" or another method of the storage.
+            nth: which of its calls, from 1.
+            outcome: "not_applied", or "applied_ack_lost" if only the answer is lost.
+        """
+        if operation not in _STORAGE_OPERATIONS:
+            raise ValueError(f"harness.storage_fault({operation!r}): one of {', '.join(sorted(_STORAGE_OPERATIONS))}")
+        self._storage_faults.append(StorageFault(operation, nth, outcome))
+
+    # ---- the end of a test ------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """What must hold at the end of every test.
+
+        Raises:
+            FaultNeverFired: a fault was asked for that never happened.
+            AssertionError: a storage let a superseded process write.
+        """
+        asked_for: list[Fault] = [*self._steps, *self._strikes, *self._storage_faults]
+        idle = [str(fault) for fault in asked_for if not fault.fired]
+        if idle:
+            ran = ", ".join(self._lab.trace.names()) or "none"
+            raise FaultNeverFired(f"never happened: {'; '.join(idle)}. Steps that ran: {ran}")
+        assert not self._lab.fences.broken, "\n".join(self._lab.fences.broken)
+
+    def close(self) -> None:
+        """Stop everything."""
+        self.clock.on_advance = self.clock.on_sleep = None
+        self._lab.close()
+
+    # ---- what processes do (see `process.Watcher`) ------------------------------------------------------------
+
+    def before(self, moment: Moment) -> Effect:
+        """An effect is about to be performed."""
+        for strike in self._strikes:
+            strike.strike(moment, after=False)
+        effect = moment.effect
+        if isinstance(effect, Invoke):
+            for fault in self._steps:
+                if fault.applies(moment, effect):
+                    fault.fired += 1
+                    self._lab.trace.add(What.INJECTED, moment.call, str(fault))
+                    return fault.plan(moment, effect)
+        return effect
+
+    def after(self, moment: Moment, answer: object) -> object:
+        """An effect was performed."""
+        for strike in self._strikes:
+            strike.strike(moment, after=True)
+        if self._always_replay and faults.is_outcome(moment.effect):
+            moment.run.close(Replayed("unwound after a recorded step"))
+        return answer
+
+    def asked(self, process: Process, operation: str, perform: Callable[[], _T]) -> _T:
+        """A process calls its storage."""
+        del process
+        due = [fault for fault in self._storage_faults if fault.due(operation)]
+        if not due:
+            return perform()
+        if due[0].outcome == "applied_ack_lost":
+            perform()
+        raise InjectedFault(f"injected: {due[0]}")
+
+    # ---- on whose thread --------------------------------------------------------------------------------------
+
+    def _work(self, work: Callable[[], _T]) -> _T:
+        """Do it here, or on a thread if an event loop runs here (a body's loop cannot be nested in another)."""
+        self._working = True
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return work()
+        else:
+            return _on_thread(work)
+        finally:
+            self._working = False
+
+    def _settle(self, until_ms: int) -> None:
+        self._work(lambda: self._lab.settle(until_ms))
+
+    def _settle_for_sleeper(self, until_ms: int) -> None:
+        """Whoever waits outside of all runs, such as the test itself, lets the runs go on meanwhile."""
+        if not self._working and current.get() is None:
+            self._settle(until_ms)
+
+
+class AioHarness:
+    """The awaitable form of `Harness`: runs are advanced on a thread, so the test's event loop stays free."""
+
+    def __init__(self, harness: Harness) -> None:
+        self._harness = harness
+
+    async def run(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunReport[R]:
+        """Run a task to its end."""
+        return await asyncio.to_thread(self._harness.run, task, *args, **kwargs)
+
+    async def start(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunReport[R]:
+        """Start a task."""
+        return await asyncio.to_thread(self._harness.start, task, *args, **kwargs)
+
+
+def _die(moment: Moment, strike: Strike) -> None:
+    moment.process.world.trace.add(What.INJECTED, moment.call, str(strike))
+    raise moment.process.die(str(strike))
+
+
+def _on_thread(work: Callable[[], _T]) -> _T:
+    """Work on a thread of its own, in this context, and wait for it."""
+    answers: list[_T] = []
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            answers.append(work())
+        except BaseException as error:  # noqa: BLE001  # raised again by whoever waits
+            errors.append(error)
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(body,), name="flowkit-harness", daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return answers[0]
+
+
+def enter(harness: Harness) -> contextvars.Token[Any]:
+    """Make the harness's flow the one that tasks called by the test run in."""
+    return in_context.set(harness.flow)

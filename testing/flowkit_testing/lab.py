@@ -1,0 +1,216 @@
+"""A pretended cluster on one thread: runs are claimed and advanced in a fixed order, in virtual time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from attrs import evolve
+
+from flowkit import Flow
+from flowkit.body import Ending
+from flowkit.codec import Codec, JsonCodec
+from flowkit.documents import decode_input, encode_input
+from flowkit.durations import Duration
+from flowkit.errors import LeaseLost, ReplayWarning
+from flowkit.records import AnyOf, Created, Exactly, Lease, NewRun, Want
+from flowkit.registry import TaskSpec, tasks
+from flowkit.run import Detached, Revoked
+from flowkit.storage import Storage
+from flowkit_testing.fake_clock import FakeClock
+from flowkit_testing.port import FenceBook, Port
+from flowkit_testing.process import Process, ProcessDied, Watcher, World
+from flowkit_testing.trace import Trace
+
+MOST_INCARNATIONS = 10_000
+LEASE = "30s"
+
+
+class NeverEnds(AssertionError):
+    """A run is taken up again and again and does not end."""
+
+
+class ReplayDiffers(AssertionError):
+    """A replay computed other arguments than the first time (rules D8, I3)."""
+
+
+class Lab:
+    """One storage, one clock, and processes that come and go.
+
+    Args:
+        storage: what the processes share; it is opened here, and closed by whoever made it.
+        watcher: sees every effect of every process.
+        codec: how values become bytes.
+        lease: how long a dead process keeps its runs.
+    """
+
+    def __init__(
+        self, storage: Storage, watcher: Watcher, *, codec: Codec | None = None, lease: Duration = LEASE
+    ) -> None:
+        self.storage = storage
+        self.codec = codec or JsonCodec()
+        self.clock = FakeClock()
+        self.trace = Trace()
+        self.fences = FenceBook()
+        self.queues: tuple[str, ...] = ("default",)
+        self._lease = lease
+        self._world = World(self.clock, self.trace, self.fences, watcher, self._flow)
+        self._processes: list[Process] = []
+        self._held: list[tuple[Process, Lease]] = []
+        self._runs_started = 0
+        self.incarnations = 0
+        storage.open()
+
+    def _flow(self, port: Port) -> Flow:
+        return Flow(port, clock=self.clock, codec=self.codec, lease=self._lease, worker=False)
+
+    # ---- processes --------------------------------------------------------------------------------------------
+
+    def start_process(self, name: str = "") -> Process:
+        """Another process on the same storage."""
+        process = Process(
+            self._world,
+            lambda process: Port(self.storage, self.clock, self.fences, process),
+            name or f"process {len(self._processes) + 1}",
+        )
+        self._processes.append(process)
+        return process
+
+    def process(self) -> Process:
+        """The process that works now: the newest, or a new one if that has died."""
+        if not self._processes or self._processes[-1].died is not None:
+            return self.start_process()
+        return self._processes[-1]
+
+    def close(self) -> None:
+        """Stop all processes."""
+        for process in self._processes:
+            process.close()
+        self._processes.clear()
+
+    # ---- runs -------------------------------------------------------------------------------------------------
+
+    def new_run(
+        self, process: Process, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> NewRun:
+        """A run whose id and seed are the same whenever the test is run."""
+        self._runs_started += 1
+        new = process.flow.engine.new_run(
+            spec, args, kwargs, run_id=spec.run_id or f"run-{self._runs_started}", grant=process.flow.engine.grant()
+        )
+        given = decode_input(self.codec, new.input)
+        return evolve(new, input=encode_input(self.codec, evolve(given, seed=new.run_id)))
+
+    def submit(self, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
+        """Create a run and advance it as far as it goes; it survives that its client dies. Returns its id."""
+        process = self.process()
+        new = self.new_run(process, spec, args, kwargs)
+        while True:
+            try:
+                return self._submit(process, new)
+            except ProcessDied:
+                process = self.process()
+                new = evolve(new, grant=process.flow.engine.grant())
+
+    def _submit(self, process: Process, new: NewRun) -> str:
+        engine = process.flow.engine
+        [submitted] = engine.storage.submit([new], now_ms=engine.now_arg())
+        if isinstance(submitted, Created) and submitted.lease is not None:
+            self.advance(process, submitted.lease)
+        else:
+            engine.check_same(new, engine.snapshot(new.run_id))
+        return new.run_id
+
+    def run_to_end(self, run_id: str) -> None:
+        """Advance whatever can be advanced, and let time pass, until this run has ended or nothing can happen."""
+        incarnations = self.incarnations
+        while not self.has_ended(run_id) and self.step(None):
+            if self.incarnations - incarnations > MOST_INCARNATIONS:
+                raise NeverEnds(f"run {run_id!r} was taken up {MOST_INCARNATIONS:,} times and has not ended")
+
+    def has_ended(self, run_id: str) -> bool:
+        """True if the run is finished or blocked."""
+        snapshot = self.storage.load(run_id, 0, 0)
+        return snapshot is not None and snapshot.result is not None
+
+    def settle(self, until_ms: int) -> None:
+        """Do everything that is due until a time, and set the clock to it."""
+        while self.step(until_ms):
+            pass
+        self.clock.move_to(until_ms)
+
+    def step(self, until_ms: int | None) -> bool:
+        """Take up one run, or let time pass until one is due; False if nothing is due by `until_ms` (None: ever)."""
+        if self._held:
+            self.advance(*self._held.pop(0))
+            return True
+        try:
+            process = self.process()
+            engine = process.flow.engine
+            want = AnyOf(tasks.ids(), self.queues)
+            claimed = engine.storage.claim(engine.grant(), want, 1, now_ms=engine.now_arg())
+        except ProcessDied:
+            return True
+        if claimed.leases:
+            self.advance(process, claimed.leases[0])
+            return True
+        due_ms = claimed.next_due_ms
+        if due_ms is None or (until_ms is not None and due_ms > until_ms):
+            return False
+        self.clock.move_to(due_ms)
+        return True
+
+    def take_over(self, run_id: str) -> None:
+        """Let the lease of a run end and another process claim it; the one that had it does not know."""
+        rival = self.start_process()
+        self._processes.insert(0, self._processes.pop())
+        engine = rival.flow.engine
+        want: Want = Exactly(run_id)
+        snapshot = engine.snapshot(run_id)
+        for _ in range(2):
+            claimed = engine.storage.claim(engine.grant(), want, 1, now_ms=engine.now_arg())
+            if claimed.leases:
+                self._held.append((rival, claimed.leases[0]))
+                return
+            assert claimed.next_due_ms is not None, f"run {run_id!r} ({snapshot.header.status}) has no lease to lose"
+            self.clock.move_to(claimed.next_due_ms)
+
+    # ---- one incarnation --------------------------------------------------------------------------------------
+
+    def advance(self, process: Process, lease: Lease) -> None:
+        """Advance a claimed run as far as it goes, until its process dies at the latest."""
+        self.incarnations += 1
+        with _strict():
+            try:
+                self._ended(process.advance(process.flow.engine.start_of(lease)))
+            except ProcessDied:
+                if process.died is None:
+                    raise
+
+    def _ended(self, ending: Ending) -> None:
+        match ending:
+            case Detached(error=error) if not isinstance(error, Exception):
+                raise error
+            case Revoked(error=error) if not isinstance(error, LeaseLost | ProcessDied):
+                raise error
+            case _:
+                pass
+
+
+@contextmanager
+def _strict() -> Iterator[None]:
+    """Fail if a replay computes other arguments than were recorded.
+
+    Raises:
+        ReplayDiffers: it did.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ReplayWarning)
+        yield
+    differing = [str(warning.message) for warning in caught if issubclass(warning.category, ReplayWarning)]
+    for warning in caught:
+        if not issubclass(warning.category, ReplayWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if differing:
+        raise ReplayDiffers("\n".join(differing))

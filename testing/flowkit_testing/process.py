@@ -1,0 +1,174 @@
+"""A pretended process: an engine over the shared storage, which can die at any effect without a word."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from attrs import evolve, frozen
+
+from flowkit import Flow
+from flowkit.active import in_context
+from flowkit.body import Ending
+from flowkit.documents import decode_input, encode_input
+from flowkit.effects import Advance, Effect, End, Invoke, Record, RunBody
+from flowkit.engine import Start
+from flowkit.journal import Past
+from flowkit.records import NewRun
+from flowkit.registry import tasks
+from flowkit.run import Revoked, Run, current
+from flowkit_testing.fake_clock import FakeClock
+from flowkit_testing.port import FenceBook, Port
+from flowkit_testing.trace import Call, Trace, What
+from flowkit_testing.virtual_loop import VirtualLoop
+
+_T = TypeVar("_T")
+
+
+class ProcessDied(BaseException):
+    """The pretended process died here. Nothing in it can answer this: whatever it still does has no effect."""
+
+
+@frozen
+class Moment:
+    """An effect that is about to be performed, or just was."""
+
+    process: Process
+    run: Run
+    effect: Effect
+    call: Call
+
+
+class Watcher(Protocol):
+    """Sees all that processes do, and may make it go wrong."""
+
+    def before(self, moment: Moment) -> Effect:
+        """The effect to perform instead, or the same one; may raise."""
+
+    def after(self, moment: Moment, answer: object) -> object:
+        """The answer to hand on; may raise."""
+
+    def asked(self, process: Process, operation: str, perform: Callable[[], _T]) -> _T:
+        """Perform a call of the storage; may raise before or after."""
+
+
+@frozen
+class World:
+    """What all pretended processes share."""
+
+    clock: FakeClock
+    trace: Trace
+    fences: FenceBook
+    watcher: Watcher
+    open_flow: Callable[[Port], Flow]  # not entered yet
+
+
+class Process:
+    """One process of the pretended cluster."""
+
+    def __init__(self, world: World, make_port: Callable[[Process], Port], name: str) -> None:
+        self.world = world
+        self.name = name
+        self.died: ProcessDied | None = None
+        self._lock = threading.Lock()
+        self._bodies: set[Run] = set()
+        self._away: dict[int, Effect] = {}  # effects that another thread is at work on
+        self.flow = world.open_flow(make_port(self)).open()
+        self.flow.engine.probe = self
+
+    def __repr__(self) -> str:
+        return f"<Process {self.name}{'' if self.died is None else ' (dead)'}>"
+
+    # ---- life and death ---------------------------------------------------------------------------------------
+
+    def die(self, where: str) -> ProcessDied:
+        """End without a word: its ports are closed, its bodies leave the stack and can record nothing more.
+
+        Returns:
+            What to raise at the point of death.
+        """
+        with self._lock:
+            died = self.died = self.died or ProcessDied(where)
+            bodies = tuple(self._bodies)
+        for run in bodies:
+            if run.reason is None:
+                run.reason = Revoked(died)
+            if run.unwind is not None:
+                run.unwind(run.reason)
+        return died
+
+    def close(self) -> None:
+        """Let go of its resources."""
+        self.flow.close()
+
+    def ask(self, operation: str, perform: Callable[[], _T]) -> _T:
+        """A call of the storage (see `port.Line`)."""
+        if self.died is not None:
+            raise self.died
+        return self.world.watcher.asked(self, operation, perform)
+
+    def advance(self, start: Start) -> Ending:
+        """Advance a claimed run as far as it goes, on a virtual event loop if it is async."""
+        spec, engine = tasks.find(start.task), self.flow.engine
+        context = contextvars.copy_context()
+        context.run(in_context.set, self.flow)
+        context.run(current.set, None)
+        if spec is None or not spec.is_async:
+            return context.run(engine.advance, start)
+        with asyncio.Runner(loop_factory=lambda: VirtualLoop(self.world.clock, self._someone_is_away)) as runner:
+            return runner.run(engine.advance_async(start), context=context)
+
+    def _someone_is_away(self) -> bool:
+        return bool(self._away)
+
+    # ---- the probe of its engine (see `flowkit.run.Probe`) ------------------------------------------------------
+
+    def before(self, run: Run, effect: Effect) -> Effect:
+        """An effect is about to be performed."""
+        if self.died is not None:
+            raise self.died
+        moment = Moment(self, run, effect, self.world.trace.call_of(run, effect))
+        match effect:
+            case Invoke():
+                self.world.trace.add(What.BEGUN, moment.call, f"attempt {effect.attempt}")
+            case RunBody():
+                self._bodies.add(run)
+                self.world.trace.add(What.BODY, moment.call)
+            case Advance():
+                effect = evolve(effect, run=_seeded(run, effect.key, effect.run))
+                moment = evolve(moment, effect=effect)
+            case _:
+                pass
+        planned = self.world.watcher.before(moment)
+        if isinstance(planned, Record | End) or (isinstance(planned, Invoke) and planned.threaded):
+            self._away[id(planned)] = planned
+        return planned
+
+    def after(self, run: Run, effect: Effect, answer: object) -> object:
+        """An effect was performed."""
+        self._away.pop(id(effect), None)
+        moment = Moment(self, run, effect, self.world.trace.call_of(run, effect))
+        if isinstance(effect, RunBody):
+            self._bodies.discard(run)
+        elif isinstance(effect, Record):
+            self.world.trace.add(What.RECORDED, moment.call, effect.phase)
+        return answer if self.died is not None else self.world.watcher.after(moment, answer)
+
+    def failed(self, run: Run, effect: Effect, _error: BaseException) -> None:
+        """An effect raised."""
+        self._away.pop(id(effect), None)
+        if isinstance(effect, RunBody):
+            self._bodies.discard(run)
+
+    def recalled(self, run: Run, past: Past) -> None:
+        """The journal answers a call."""
+        self.world.trace.add(What.RECALLED, self.world.trace.recalled(run, past))
+
+
+def _seeded(parent: Run, key: str, new: NewRun) -> NewRun:
+    """The child with a seed that follows from its parent's, so that every run of a test draws the same numbers."""
+    given = decode_input(parent.codec, new.input)
+    return evolve(new, input=encode_input(parent.codec, evolve(given, seed=f"{parent.seed}/{key}")))
