@@ -10,7 +10,7 @@ from flowkit.cli.diagnosis import Diagnosis, diagnose
 from flowkit.cli.exits import Exit
 from flowkit.cli.loading import load_code
 from flowkit.cli.options import app_option, json_option, storage_option
-from flowkit.cli.output import emit, reported
+from flowkit.cli.output import emit, quiet_stdout, reported
 from flowkit.codec import Json
 from flowkit.config import redact, storage_url
 from flowkit.flow import Flow
@@ -28,8 +28,9 @@ def doctor(*, apps: tuple[str, ...], storage: str | None, as_json: bool) -> None
     changed; 5: the storage cannot be used.
     """
     with reported(as_json=as_json):
-        for app in apps:
-            load_code(app)
+        with quiet_stdout(wanted=as_json):
+            for app in apps:
+                load_code(app)
         url = storage_url(storage)
         with Flow(url.url, worker=False) as flow:
             found = diagnose(flow.engine, frozenset(tasks.ids()) if apps else None)

@@ -17,8 +17,16 @@ from flowkit.cli.report import report
 from flowkit.codec import JsonCodec
 from flowkit.flow import Flow
 
+EXAMPLES = """\b
+Examples:
+  flowkit run examples/archive.py:archive --input '["flowkit", "build/archive"]'
+  flowkit run shop.orders:process-order --input @order.json --run-id order-42
+  flowkit run shop.orders:process-order --run-id order-42        resumes it
 
-@click.command(epilog=HELP)
+"""
+
+
+@click.command(epilog=EXAMPLES + HELP)
 @click.argument("target", metavar="FILE_OR_MODULE:TASK")
 @click.option(
     "--input",
@@ -35,18 +43,13 @@ from flowkit.flow import Flow
 def run(
     *, target: str, given: str | None, run_id: str | None, again: bool, quiet: bool, storage: str | None, as_json: bool
 ) -> None:
-    r"""Run a task to its end, here.
+    """Run a task to its end, here.
 
     The task is named by its attribute in the file or module, or by its id; a file with only one task needs no name.
     Progress goes to stderr, the task's value to stdout as JSON.
 
     When the process dies, or after Ctrl-C, the same command with the same --run-id resumes the run: completed steps
     are answered from the journal. A run that exists needs no --input.
-
-    \b
-    Examples:
-        flowkit run examples/archive.py:archive --input '["flowkit", "build/archive"]'
-        flowkit run shop.orders:process-order --input @order.json --run-id order-42
     """
     with reported(as_json=as_json):
         with quiet_stdout(wanted=as_json):

@@ -10,7 +10,7 @@ import click
 from flowkit.cli.exits import Exit, exit_for_error
 from flowkit.cli.loading import load_code
 from flowkit.cli.options import app_option, json_option, storage_option
-from flowkit.cli.output import complain, emit, error_document, reported, say
+from flowkit.cli.output import complain, emit, error_document, quiet_stdout, reported, say
 from flowkit.cli.views import header_view, run_view
 from flowkit.codec import Json
 from flowkit.errors import FlowkitError, RunFinished
@@ -49,8 +49,9 @@ def list_runs(
     With --app, runs whose task that code does not have are marked: they wait until a worker knows their task.
     """
     with reported(as_json=as_json):
-        for app in apps:
-            load_code(app)
+        with quiet_stdout(wanted=as_json):
+            for app in apps:
+                load_code(app)
         with Flow(storage, worker=False) as flow:
             page = flow.runs(status, task_id, tag, limit, cursor)
             now_ms = flow.engine.clock.now_ms()

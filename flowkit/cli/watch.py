@@ -16,6 +16,7 @@ from flowkit.journal import Past
 from flowkit.run import Run
 
 RECENT = 8  # finished steps kept for the screen
+UNTOLD = {Kind.SLEEP, Kind.PATCH}  # operations that do no work
 WORTH_TELLING_S = 1.0  # shorter waits, as between two attempts, come and go unseen
 
 
@@ -90,7 +91,7 @@ class Watch:
     def after(self, run: Run, effect: Effect, answer: object) -> object:
         """An effect was performed."""
         match effect:
-            case Record(phase=Phase.DONE | Phase.FAILED | Phase.ATTEMPT):
+            case Record(phase=Phase.DONE | Phase.FAILED | Phase.ATTEMPT, kind=kind) if kind not in UNTOLD:
                 self._recorded(run, effect)
             case Invoke() if isinstance(answer, Raised):
                 with self.board.lock:
