@@ -9,18 +9,17 @@ from __future__ import annotations
 import enum
 import types
 import typing
-from collections import abc
 from collections.abc import Callable, Hashable, Mapping
 from threading import RLock
 from typing import Any, TypeVar, cast, get_args, get_origin
 
 import typing_extensions
 from cattrs import Converter
-from cattrs.errors import StructureHandlerNotFoundError
 
 from flowkit.codec_base import Json, Plan, Unencodable
 from flowkit.codec_classes import is_record, record_plan
 from flowkit.codec_containers import Containers
+from flowkit.codec_hooks import hooks_of, install
 from flowkit.codec_scalars import PATH_HINTS, SCALARS, Scalar
 from flowkit.hints import class_hints
 from flowkit.tagging import Tagging
@@ -59,9 +58,7 @@ class Plans:
         self._classes: dict[type, Plan | None] = {}
         self._own_hooks: set[object] = set()  # as opposed to those that a user has registered
         self._converter = converter
-        _refuse_halves(converter)
-        converter.register_unstructure_hook_factory(is_record, lambda cls: self._record(cls).encode)
-        converter.register_structure_hook_factory(is_record, lambda cls: _as_structure(self._record(cls)))
+        install(converter, self._record)
 
     def plan(self, hint: object) -> Plan:
         """The plan of an annotation; one that says nothing usable is treated as `Any`."""
@@ -74,7 +71,7 @@ class Plans:
     def class_plan(self, cls: type) -> Plan | None:
         """The plan of a class that can be stored, or None."""
         if cls not in self._classes:
-            self._classes[cls] = self._hooks_of(cls)
+            self._classes[cls] = self._make_class_plan(cls)
         return self._classes[cls]
 
     def _once(self, table: dict[object, Plan], key: object, make: Callable[[], Plan], *, flat: bool = False) -> Plan:
@@ -105,24 +102,21 @@ class Plans:
         hints = {name: substitute(hint, known) for name, hint in class_hints(cls).items()}
         return record_plan(cls, hints, self.plan, self.untyped)
 
-    def _hooks_of(self, cls: type) -> Plan | None:
+    def _make_class_plan(self, cls: type) -> Plan | None:
         if cls in self.tagging.own or cls.__module__ == "builtins":
             return None
-        try:
-            structure = self._converter.get_structure_hook(cls)
-            unstructure = self._converter.get_unstructure_hook(cls)
-        except StructureHandlerNotFoundError:
-            return None
-        if unstructure in self._own_hooks:
-            return self._record(cls)
+        hooks = hooks_of(self._converter, cls)
+        if hooks is None or hooks.unstructure in self._own_hooks:
+            return self._record(cls) if is_record(cls) else None
+        unstructure, structure, tagging = hooks.unstructure, hooks.structure, self.tagging
 
         def encode(value: object) -> Json:
             document = unstructure(value)
             if document is value:
                 raise Unencodable(value, "has a structure hook in the codec's converter, but no unstructure hook")
-            return self.tagging.encode(document)
+            return tagging.encode(document)
 
-        return Plan(encode, lambda data: structure(self.tagging.decode(data), cls))
+        return Plan(encode, lambda data: structure(tagging.decode(data), cls))
 
     # ---- annotations -------------------------------------------------------------------------------------------------
 
@@ -214,21 +208,3 @@ def _later(table: dict[object, Plan], key: object, *, flat: bool) -> Plan:
         return table[key].decode(data)
 
     return Plan(encode, decode, flat)
-
-
-def _as_structure(plan: Plan) -> Callable[[Any, Any], object]:
-    return lambda data, _: plan.decode(data)
-
-
-def _refuse_halves(converter: Converter) -> None:
-    """Take back what cattrs does by default to classes derived from builtin ones: it keeps only a part of them."""
-
-    def refuse(cls: Any) -> Callable[[Any, Any], object]:  # noqa: ANN401  # cattrs' own signature
-        message = "kept only in part"
-        raise StructureHandlerNotFoundError(message, type_=cls)
-
-    converter.register_structure_hook_factory(_is_builtin_kind, refuse)
-
-
-def _is_builtin_kind(cls: object) -> bool:
-    return isinstance(cls, type) and issubclass(cls, (int, float, complex, abc.Iterable, abc.Awaitable))
