@@ -157,7 +157,7 @@ def _anchored(url: str, file: Path) -> str:
         return url
     if "?" in str(file.parent):
         raise ConfigurationError(
-            f"{file}: storage = {url!r} is relative to a folder with a '?' in its name, which would end the path in the "
-            "URL; write the path of another folder, from / on"
+            f"{file}: storage = {url!r} is relative to a folder with a '?' in its name, which would end the path in "
+            "the URL; write the path of another folder, from / on"
         )
     return f"disk:{file.parent}/{path.removeprefix('./')}"
