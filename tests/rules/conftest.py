@@ -1,0 +1,297 @@
+"""What the tests of the rules share: stored states, a process that dies, a clock, and bodies in both colours."""
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast, get_args, overload
+
+import attrs
+import pytest
+
+from flowkit import Flow, Step, Task, step, task
+from flowkit.clock import Clock
+from flowkit.records import RunHeader
+from flowkit.storage import Storage, open_storage
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Body = Generator[Any, Any, R]  # what a body in both colours is written as
+
+T0_MS = 1_700_000_000_000
+PATIENCE_S = 60.0  # how long to wait for what must come; nothing takes that long unless it is broken
+
+
+class Crash(BaseException):
+    """The process ends here, as far as flowkit can tell: no `except Exception` holds it."""
+
+
+# ---- stored states --------------------------------------------------------------------------------------------------
+
+
+@attrs.define
+class Store:
+    """One stored state, on which flows come and go as processes do."""
+
+    url: str
+    flows: list[Flow] = attrs.Factory(list)
+
+    def storage(self) -> Storage:
+        """Another storage on this state, not opened yet."""
+        return open_storage(self.url)
+
+    def flow(self, storage: Storage | None = None, *, clock: Clock | None = None, worker: bool = False) -> Flow:
+        """Open a flow, as another process would; the fixture closes it."""
+        flow = Flow(storage or self.storage(), clock=clock, worker=worker).open()
+        self.flows.append(flow)
+        return flow
+
+    def header(self, run_id: str) -> RunHeader:
+        """What the storage holds of a run."""
+        storage = self.storage()
+        storage.open()
+        snapshot = storage.load(run_id)
+        storage.close()
+        assert snapshot is not None
+        return snapshot.header
+
+    def close(self) -> None:
+        """Close what is still open, newest first."""
+        for flow in reversed(self.flows):
+            flow.close()
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Store]:
+    """An empty stored state in memory, for what no storage has a say in."""
+    url = f"memory:rules-{tmp_path.name}-{tmp_path.parent.name}"
+    kept = open_storage(url)  # a named memory lasts as long as something holds it
+    store = Store(url)
+    yield store
+    store.close()
+    kept.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Store]:
+    """An empty stored state on disk."""
+    store = Store(f"disk:{tmp_path / 'state'}?durability=process")
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["memory", "disk"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """An empty stored state, in memory and on disk."""
+    return cast("Store", request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def flow(store: Store) -> Flow:
+    """A flow without a worker of its own: runs advance where they are called."""
+    return store.flow()
+
+
+class Wire:
+    """The way from one process to its storage. `before` and `after` may raise: the call is lost, or its answer is."""
+
+    def __init__(self, inner: Storage) -> None:
+        self.inner = inner
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.before: Callable[[str, tuple[Any, ...]], None] | None = None
+        self.after: Callable[[str, tuple[Any, ...]], None] | None = None
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # a storage's method, whichever it is
+        method = getattr(self.inner, name)
+        if not callable(method) or name == "sibling":
+            return method
+
+        def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as the method it stands for
+            if self.before:
+                self.before(name, args)
+            answer = method(*args, **kwargs)
+            self.calls.append((name, args))
+            if self.after:
+                self.after(name, args)
+            return answer
+
+        return call
+
+    @property
+    def storage(self) -> Storage:
+        """This, as a flow takes it."""
+        return cast("Storage", self)
+
+    def commits(self) -> int:
+        """How many commits went through."""
+        return sum(len(args[0]) for name, args in self.calls if name == "commit")
+
+
+@pytest.fixture
+def wire(store: Store) -> Wire:
+    """A way to the stored state that a test may disturb."""
+    return Wire(store.storage())
+
+
+# ---- time -----------------------------------------------------------------------------------------------------------
+
+
+class FakeClock:
+    """Time that passes only when someone sleeps, and then at once; several processes may share it."""
+
+    virtual = True
+
+    def __init__(self) -> None:
+        self.ms = T0_MS
+        self.slept: list[float] = []
+        self.on_sleep: Callable[[float], None] | None = None
+
+    def now_ms(self) -> int:
+        """The time that was set."""
+        return self.ms
+
+    def advance(self, **span: float) -> None:
+        """Let time pass, in the words of `timedelta`."""
+        self.ms += timedelta(**span) // timedelta(milliseconds=1)
+
+    def sleep(self, seconds: float) -> None:
+        """Pass the time at once."""
+        self.slept.append(seconds)
+        if self.on_sleep:
+            self.on_sleep(seconds)
+        self.ms += round(seconds * 1000)
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Pass the time at once, after giving others a turn."""
+        await asyncio.sleep(0)
+        self.sleep(seconds)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that stands still until someone sleeps."""
+    return FakeClock()
+
+
+@pytest.fixture
+def aside() -> Iterator[Executor]:
+    """Threads for what must go on beside the test."""
+    with ThreadPoolExecutor() as executor:
+        yield executor
+
+
+def eventually(what: Callable[[], bool]) -> None:
+    """Wait until something that must become true is true."""
+    tick = threading.Event()
+    for _ in range(int(PATIENCE_S / 0.005)):
+        if what():
+            return
+        tick.wait(0.005)
+    raise AssertionError("what had to become true did not")
+
+
+# ---- colours --------------------------------------------------------------------------------------------------------
+
+
+class Colour:
+    """Makes the same steps and tasks synchronous or asynchronous. A body yields the calls that it would await."""
+
+    def __init__(self, *, awaits: bool) -> None:
+        self.awaits = awaits
+
+    @overload
+    def step(self, fn: Callable[P, R], /) -> Step[P, Any]: ...
+    @overload
+    def step(self, /, **options: Any) -> Callable[[Callable[P, R]], Step[P, Any]]: ...  # noqa: ANN401  # as `flowkit.step`
+    def step(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Like `@step`, around a plain function."""
+        make = step(**options)
+        if fn is None:
+            return lambda function: make(_awaited(function) if self.awaits else function)
+        return make(_awaited(fn) if self.awaits else fn)
+
+    @overload
+    def task(self, fn: Callable[P, Body[R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, /, **options: Any) -> Callable[[Callable[P, Body[R]]], Task[P, R]]: ...  # noqa: ANN401  # as `flowkit.task`
+    def task(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Like `@task`, around a generator that yields its calls."""
+        make = task(**options)
+        if fn is None:
+            return lambda body: make(_awaiting(body) if self.awaits else _calling(body))
+        return make(_awaiting(fn) if self.awaits else _calling(fn))
+
+    @property
+    def cancelled(self) -> type[BaseException]:
+        """What a cancelled body sees."""
+        return asyncio.CancelledError if self.awaits else BaseException
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest) -> Colour:
+    """Synchronous and asynchronous alike."""
+    return Colour(awaits=request.param == "async")
+
+
+def _dress(body: Callable[..., Any], fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a wrapper the name and signature of what it wraps, without the generator."""
+    signature = inspect.signature(fn)
+    result = signature.return_annotation
+    if inspect.isgeneratorfunction(fn):
+        result = get_args(result)[2]
+    setattr(body, "__signature__", signature.replace(return_annotation=result))  # noqa: B010  # mypy knows no such name
+    body.__annotations__ = {**fn.__annotations__, "return": result}
+    body.__name__, body.__qualname__, body.__module__ = fn.__name__, fn.__qualname__, fn.__module__
+    return body
+
+
+def _awaited(fn: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """An async function that does the same."""
+
+    async def body(*args: P.args, **kwargs: P.kwargs) -> R:
+        return fn(*args, **kwargs)
+
+    return _dress(body, fn)
+
+
+def _calling(fn: Callable[P, Body[R]]) -> Callable[P, R]:
+    """A plain body: a call that is yielded has been made already."""
+
+    def body(*args: P.args, **kwargs: P.kwargs) -> R:
+        generator = fn(*args, **kwargs)
+        value: Any = None
+        while True:
+            try:
+                value = generator.send(value)
+            except StopIteration as stop:
+                return cast("R", stop.value)
+
+    return _dress(body, fn)
+
+
+def _awaiting(fn: Callable[P, Body[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """An async body: a call that is yielded is awaited where it stands, errors included."""
+
+    async def body(*args: P.args, **kwargs: P.kwargs) -> R:
+        generator = fn(*args, **kwargs)
+        resume: Callable[[], Any] = lambda: next(generator)  # noqa: E731  # one of three ways to go on
+        while True:
+            try:
+                call = resume()
+            except StopIteration as stop:
+                return cast("R", stop.value)
+            try:
+                value = await call if inspect.isawaitable(call) else call
+            except BaseException as error:  # noqa: BLE001  # the body decides what to do about it
+                resume = _partial(generator.throw, error)
+            else:
+                resume = _partial(generator.send, value)
+
+    return _dress(body, fn)
+
+
+def _partial(fn: Callable[[Any], Any], argument: object) -> Callable[[], Any]:
+    return lambda: fn(argument)
