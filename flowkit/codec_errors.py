@@ -67,7 +67,7 @@ def error_text(data: Json) -> str:
     """A recorded exception in one line, such as `ValueError: too large`; nothing is imported or made for it."""
     if not isinstance(data, dict):
         return "unknown error"
-    name = str(data.get("error") or data.get("lost") or "unknown error").rpartition(":")[2]
+    name = _short(str(data.get("error") or data.get("lost") or "unknown error"))
     args = data.get("args")
     text = data.get("text") or (args[0] if isinstance(args, list) and args else "")
     return f"{name}: {text}" if text else name
@@ -103,6 +103,11 @@ def _comparable(document: dict[str, Json]) -> str:
     return json.dumps({key: value for key, value in document.items() if key != "text"}, sort_keys=True)
 
 
+def _short(name: str) -> str:
+    """The class's own name, from `module:Outer.Inner`."""
+    return name.rpartition(":")[2].rpartition(".")[2]
+
+
 def _lost(error: BaseException, reason: Exception) -> dict[str, Json]:
     return {"lost": class_name(type(error)), "text": text_of(error), "why": text_of(reason)}
 
@@ -111,7 +116,7 @@ def _read(codec: Codec, data: Json) -> BaseException:
     document = cast("dict[str, Json]", data)
     if "lost" in document:
         name, text, why = (cast("str", document[key]) for key in ("lost", "text", "why"))
-        return StepError(f"{name.rpartition(':')[2]}: {text} (it cannot be raised again as itself: {why})", name, text)
+        return StepError(f"{_short(name)}: {text} (it cannot be raised again as itself: {why})", name, text)
     inner = [_read(codec, each) for each in cast("list[Json]", document.get("inner", []))]
     error = decode_exception(codec, data, inner)
     if "cause" in document:
