@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
+from typing import TypeVar
 
 from attrs import evolve, frozen
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, invariant, multiple, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from flowkit.memory import MemoryStorage
 from flowkit.records import (
@@ -39,11 +40,12 @@ from flowkit.records import (
     Submitted,
     Suspend,
     Then,
-    Verdict,
     Want,
     Yield,
 )
 from flowkit.storage import Storage
+
+T = TypeVar("T")
 
 START_MS = 1_700_000_000_000
 RUNS = tuple(f"run-{n}" for n in range(6))
@@ -56,6 +58,7 @@ FINAL = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 run_ids = st.sampled_from(RUNS)
 again = st.booleans()
+backs = st.integers(0, 9)  # how far to reach back among leases or commits
 lease_times = st.sampled_from((10, 30, 100))
 moments = st.one_of(st.none(), st.integers(-5, 60))  # milliseconds from now
 short_bytes = st.binary(max_size=3)
@@ -130,9 +133,6 @@ changes = st.builds(
 class StorageMachine(RuleBasedStateMachine):
     """The same calls to both storages; `storage_machine` makes a subclass that knows which ones."""
 
-    leases: Bundle[Pair] = Bundle("leases")
-    commits: Bundle[tuple[Commit, Commit]] = Bundle("commits")
-
     def __init__(self) -> None:
         super().__init__()
         self.subject, self.oracle = self.storages()
@@ -141,6 +141,8 @@ class StorageMachine(RuleBasedStateMachine):
         self.now = START_MS
         self.numbers = count()
         self.worker = "worker-0"
+        self.pairs: list[Pair] = []  # every lease there ever was, lost ones included
+        self.drafts: list[tuple[Commit, Commit]] = []  # every commit ever sent
         self.revisions: dict[str, tuple[int, int]] = {}
 
     def storages(self) -> tuple[Storage, Storage]:
@@ -158,6 +160,12 @@ class StorageMachine(RuleBasedStateMachine):
         self.subject.close()
         self.oracle.close()
 
+    @initialize()
+    def begin(self) -> None:
+        """Some runs to work on, one of them born claimed."""
+        self._submit([NewRun(run_id, "task-0", b"") for run_id in RUNS[:2]], None, twice=False)
+        self._submit([NewRun(RUNS[2], "task-1", b"")], 30, twice=False)
+
     # ---- time and the process
 
     @rule(ms=st.sampled_from((1, 5, 10, 30, 100)))
@@ -173,32 +181,35 @@ class StorageMachine(RuleBasedStateMachine):
 
     # ---- runs and leases
 
-    @rule(target=leases, new=st.lists(new_runs, min_size=1, max_size=3), born_ms=st.none() | lease_times, twice=again)
-    def submit(self, new: list[NewRun], born_ms: int | None, twice: bool) -> MultipleResults[Pair]:  # noqa: FBT001 - drawn
+    @rule(new=st.lists(new_runs, min_size=1, max_size=3), born_ms=st.none() | lease_times, twice=again)
+    def submit(self, new: list[NewRun], born_ms: int | None, twice: bool) -> None:  # noqa: FBT001 - drawn
         """Create runs, some of them born claimed."""
-        grant = None if born_ms is None else Grant(self.worker, f"born-{next(self.numbers)}", born_ms)
-        runs = [evolve(self._timed(run), grant=grant) for run in new]
-        ours, theirs = (storage.submit(runs, now_ms=self.now) for storage in (self.subject, self.oracle))
-        assert [_told(answer) for answer in ours] == [_told(answer) for answer in theirs]
-        if twice:
-            for first, second in zip(ours, self.subject.submit(runs, now_ms=self.now), strict=True):
-                assert isinstance(second, Created) == (isinstance(first, Created) and grant is not None)
-        pairs = zip(map(_lease_of, ours), map(_lease_of, theirs), strict=True)
-        return multiple(*(Pair(our, their) for our, their in pairs if our and their))
+        self._submit(new, born_ms, twice=twice)
 
-    @rule(target=leases, want=wants, limit=st.integers(0, 3), lease_ms=lease_times, twice=again)
-    def claim(self, want: Want, limit: int, lease_ms: int, twice: bool) -> MultipleResults[Pair]:  # noqa: FBT001 - drawn
+    @rule(want=wants, limit=st.integers(0, 3), lease_ms=lease_times, twice=again)
+    def claim(self, want: Want, limit: int, lease_ms: int, twice: bool) -> None:  # noqa: FBT001 - drawn
         """Take what there is to take, in the oracle's order."""
-        return self._claim(Grant(self.worker, f"claim-{next(self.numbers)}", lease_ms), want, limit, twice=twice)
+        self._claim(Grant(self.worker, f"claim-{next(self.numbers)}", lease_ms), want, limit, twice=twice)
 
-    @rule(target=leases, pair=leases, want=wants, limit=st.integers(0, 3))
-    def claim_again(self, pair: Pair, want: Want, limit: int) -> MultipleResults[Pair]:
+    @rule(run_id=run_ids, change=changes, lease_ms=lease_times, twice=again)
+    def work(self, run_id: str, change: Change, lease_ms: int, twice: bool) -> None:  # noqa: FBT001 - drawn
+        """Claim one run and write to it at once, as a worker mostly does."""
+        known = len(self.pairs)
+        self._claim(Grant(self.worker, f"work-{next(self.numbers)}", lease_ms), Exactly(run_id), 1, twice=twice)
+        if len(self.pairs) > known:
+            self._commit([self._draft(self.pairs[-1], change)], twice=twice)
+
+    @precondition(lambda self: self.pairs)
+    @rule(back=backs, want=wants, limit=st.integers(0, 3))
+    def claim_again(self, back: int, want: Want, limit: int) -> None:
         """Ask with a token that has been used, and may have lost what it was given."""
-        return self._claim(Grant(self.worker, pair.oracle.owner, 30), want, limit, twice=False)
+        self._claim(Grant(self.worker, _pick(self.pairs, back).oracle.owner, 30), want, limit, twice=False)
 
-    @rule(pairs=st.lists(leases, max_size=3), lease_ms=lease_times, twice=again)
-    def renew(self, pairs: list[Pair], lease_ms: int, twice: bool) -> None:  # noqa: FBT001 - drawn
+    @precondition(lambda self: self.pairs)
+    @rule(picks=st.lists(backs, max_size=3), lease_ms=lease_times, twice=again)
+    def renew(self, picks: list[int], lease_ms: int, twice: bool) -> None:  # noqa: FBT001 - drawn
         """Renew leases, lost ones among them."""
+        pairs = [_pick(self.pairs, back) for back in picks]
         theirs = self.oracle.renew(self.worker, [pair.oracle for pair in pairs], lease_ms, now_ms=self.now)
         for _ in range(1 + twice):
             assert (
@@ -207,25 +218,25 @@ class StorageMachine(RuleBasedStateMachine):
 
     # ---- commits and messages
 
-    @rule(target=commits, work=st.lists(st.tuples(leases, changes), min_size=1, max_size=3), twice=again)
-    def commit(
-        self,
-        work: list[tuple[Pair, Change]],
-        twice: bool,  # noqa: FBT001 - drawn
-    ) -> MultipleResults[tuple[Commit, Commit]]:
-        """Commit for several runs at once, zombies and mistaken writers among them."""
-        drafts = [self._draft(pair, change) for pair, change in work]
-        ours = self._commit(drafts)
-        one_each = len({mine.run_id for mine, _ in drafts}) == len(drafts)  # as the committer sends them
-        if twice and one_each:
-            second = self.subject.commit([mine for mine, _ in drafts], now_ms=self.now)
-            assert [type(verdict) is Done for verdict in second] == [type(verdict) is Done for verdict in ours]
-        return multiple(*drafts)
+    @precondition(lambda self: self.pairs)
+    @rule(back=st.integers(0, 2), change=changes, twice=again)
+    def commit(self, back: int, change: Change, twice: bool) -> None:  # noqa: FBT001 - drawn
+        """Commit under a lease that is probably still held."""
+        self._commit([self._draft(_pick(self.pairs, back), change)], twice=twice)
 
-    @rule(draft=commits)
-    def commit_again(self, draft: tuple[Commit, Commit]) -> None:
+    @precondition(lambda self: self.pairs)
+    @rule(work=st.lists(st.tuples(backs, changes), min_size=1, max_size=3), twice=again)
+    def commit_many(self, work: list[tuple[int, Change]], twice: bool) -> None:  # noqa: FBT001 - drawn
+        """Commit for several runs at once, zombies and mistaken writers among them."""
+        drafts = [self._draft(_pick(self.pairs, back), change) for back, change in work]
+        one_each = len({mine.run_id for mine, _ in drafts}) == len(drafts)  # as the committer sends them
+        self._commit(drafts, twice=twice and one_each)
+
+    @precondition(lambda self: self.drafts)
+    @rule(back=backs)
+    def commit_again(self, back: int) -> None:
         """Send a commit of any age again."""
-        self._commit([draft])
+        self._commit([_pick(self.drafts, back)], twice=False)
 
     @rule(run_id=run_ids, message=messages, twice=again)
     def send(self, run_id: str, message: Message, twice: bool) -> None:  # noqa: FBT001 - drawn
@@ -254,24 +265,13 @@ class StorageMachine(RuleBasedStateMachine):
         assert answers[0] == answers[1]
 
     @rule(query=queries, limit=st.integers(1, 4))
-    def list_all(self, query: RunQuery, limit: int) -> None:
-        """List page by page, narrowed or not."""
+    def list_and_count(self, query: RunQuery, limit: int) -> None:
+        """List page by page, narrowed or not, and count; a status without runs may be left out of the counts."""
         ours, theirs = (self._pages(storage, query, limit) for storage in (self.subject, self.oracle))
         assert ours == theirs
-
-    @rule()
-    def count_all(self) -> None:
-        """Count; a status without runs may be left out."""
-        ours, theirs = self.subject.stats(), self.oracle.stats()
-        assert ours.queues == theirs.queues
-        for status in RunStatus:
-            assert ours.by_status.get(status, 0) == theirs.by_status.get(status, 0)
-
-    @rule(run_id=run_ids, after=st.integers(0, 4), limit=st.none() | st.integers(0, 3))
-    def read_a_page(self, run_id: str, after: int, limit: int | None) -> None:
-        """Read part of a journal."""
-        ours, theirs = (storage.load(run_id, after, limit) for storage in (self.subject, self.oracle))
-        assert _read(ours) == _read(theirs)
+        our, their = self.subject.stats(), self.oracle.stats()
+        assert our.queues == their.queues
+        assert all(our.by_status.get(status, 0) == their.by_status.get(status, 0) for status in RunStatus)
 
     @invariant()
     def every_run_is_the_same(self) -> None:
@@ -289,7 +289,18 @@ class StorageMachine(RuleBasedStateMachine):
 
     # ---- what the rules share
 
-    def _claim(self, grant: Grant, want: Want, limit: int, *, twice: bool) -> MultipleResults[Pair]:
+    def _submit(self, new: list[NewRun], born_ms: int | None, *, twice: bool) -> None:
+        grant = None if born_ms is None else Grant(self.worker, f"born-{next(self.numbers)}", born_ms)
+        runs = [evolve(self._timed(run), grant=grant) for run in new]
+        ours, theirs = (storage.submit(runs, now_ms=self.now) for storage in (self.subject, self.oracle))
+        assert [_told(answer) for answer in ours] == [_told(answer) for answer in theirs]
+        if twice:
+            for first, second in zip(ours, self.subject.submit(runs, now_ms=self.now), strict=True):
+                assert isinstance(second, Created) == (isinstance(first, Created) and grant is not None)
+        pairs = zip(map(_lease_of, ours), map(_lease_of, theirs), strict=True)
+        self.pairs += [Pair(our, their) for our, their in pairs if our and their]
+
+    def _claim(self, grant: Grant, want: Want, limit: int, *, twice: bool) -> None:
         ours = self.subject.claim(grant, want, limit, now_ms=self.now)
         theirs = self.oracle.claim(grant, want, limit, now_ms=self.now)
         assert [_unfenced(lease) for lease in ours.leases] == [_unfenced(lease) for lease in theirs.leases]
@@ -299,7 +310,7 @@ class StorageMachine(RuleBasedStateMachine):
             assert ours.next_due_ms <= theirs.next_due_ms
         if twice and ours.leases:
             assert self.subject.claim(grant, want, limit, now_ms=self.now).leases == ours.leases
-        return multiple(*map(Pair, ours.leases, theirs.leases))
+        self.pairs += map(Pair, ours.leases, theirs.leases)
 
     def _draft(self, pair: Pair, change: Change) -> tuple[Commit, Commit]:
         known = self.oracle.load(pair.oracle.run_id, limit=0)
@@ -317,10 +328,14 @@ class StorageMachine(RuleBasedStateMachine):
         )
         return evolve(theirs, fence=pair.subject.fence), theirs
 
-    def _commit(self, drafts: list[tuple[Commit, Commit]]) -> list[Verdict]:
-        ours = self.subject.commit([mine for mine, _ in drafts], now_ms=self.now)
-        assert ours == self.oracle.commit([theirs for _, theirs in drafts], now_ms=self.now)
-        return ours
+    def _commit(self, drafts: list[tuple[Commit, Commit]], *, twice: bool) -> None:
+        self.drafts += drafts
+        mine = [draft for draft, _ in drafts]
+        verdicts = self.subject.commit(mine, now_ms=self.now)
+        assert verdicts == self.oracle.commit([draft for _, draft in drafts], now_ms=self.now)
+        if twice:
+            second = self.subject.commit(mine, now_ms=self.now)
+            assert [type(verdict) is Done for verdict in second] == [type(verdict) is Done for verdict in verdicts]
 
     def _timed(self, new: NewRun) -> NewRun:
         return new if new.start_at_ms is None else evolve(new, start_at_ms=self.now + new.start_at_ms)
@@ -364,6 +379,10 @@ def storage_machine(
             return super().restarted(storage) if restarted is None else restarted(storage)
 
     return Machine
+
+
+def _pick(items: list[T], back: int) -> T:
+    return items[-1 - back % len(items)]
 
 
 def _unfenced(lease: Lease) -> Lease:
