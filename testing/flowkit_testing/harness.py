@@ -11,7 +11,6 @@ from typing import Any, ParamSpec, TypeVar
 from flowkit import AsyncTask, Flow, Task
 from flowkit.active import in_context
 from flowkit.durations import Duration, seconds
-from flowkit.effects import Effect, Invoke
 from flowkit.run import current
 from flowkit.storage import Storage
 from flowkit_testing import faults
@@ -21,16 +20,14 @@ from flowkit_testing.faults import (
     At,
     Delay,
     Fail,
-    Fault,
-    InjectedFault,
     Mock,
-    StepFault,
     StorageFault,
     Strike,
     Timeout,
 )
+from flowkit_testing.injector import Injector
 from flowkit_testing.lab import Lab
-from flowkit_testing.process import Moment, Process
+from flowkit_testing.process import Moment
 from flowkit_testing.report import RunReport
 from flowkit_testing.trace import What
 from flowkit_testing.which import StepRef, which
@@ -45,10 +42,6 @@ class FaultNeverFired(AssertionError):
     """A fault was asked for and never happened: the test did not test what it says."""
 
 
-class Replayed(Exception):
-    """The run was unwound after a recorded step, to see that its replay comes to the same."""
-
-
 class Harness:
     """What a test uses to run tasks and to injure them. Made by the fixture `harness`.
 
@@ -58,11 +51,8 @@ class Harness:
     """
 
     def __init__(self, storage: Storage, *, always_replay: bool = False) -> None:
-        self._lab = Lab(storage, self)
-        self._always_replay = always_replay
-        self._steps: list[StepFault] = []
-        self._strikes: list[Strike] = []
-        self._storage_faults: list[StorageFault] = []
+        self._faults = Injector(always_replay=always_replay)
+        self._lab = Lab(storage, self._faults)
         self._working = False
         self.flow: Flow = self._lab.start_process("the test").flow
         self._lab.start_process()
@@ -123,19 +113,19 @@ class Harness:
             times: how many attempts; None: every one.
             when: only attempts whose arguments it is true of.
         """
-        self._steps.append(Fail(which(step), times, when, error=error))
+        self._faults.steps.append(Fail(which(step), times, when, error=error))
 
     def mock(self, step: StepRef, result: object, times: int | None = None) -> None:
         """Attempts of a step return a result instead of running its body."""
-        self._steps.append(Mock(which(step), times, result=result))
+        self._faults.steps.append(Mock(which(step), times, result=result))
 
     def timeout(self, step: StepRef, times: int | None = None) -> None:
         """Attempts of a step take longer than they may."""
-        self._steps.append(Timeout(which(step), times))
+        self._faults.steps.append(Timeout(which(step), times))
 
     def delay(self, step: StepRef, duration: Duration, times: int | None = None) -> None:
         """Attempts of a step take so much longer, in virtual time."""
-        self._steps.append(Delay(which(step), times, delay_s=seconds(duration, "harness.delay")))
+        self._faults.steps.append(Delay(which(step), times, delay_s=seconds(duration, "harness.delay")))
 
     # ---- faults of processes ----------------------------------------------------------------------------------
 
@@ -155,7 +145,7 @@ class Harness:
     def _strike(self, step: StepRef, at: At, act: Callable[[Moment, Strike], None], name: str) -> None:
         if at not in AT:
             raise ValueError(f"harness.{name}(at={at!r}): write one of {', '.join(AT)}")
-        self._strikes.append(Strike(which(step), at, act, name))
+        self._faults.strikes.append(Strike(which(step), at, act, name))
 
     def _take_over(self, moment: Moment, _strike: Strike) -> None:
         self._lab.take_over(moment.run.id)
@@ -172,7 +162,7 @@ class Harness:
         """
         if operation not in _STORAGE_OPERATIONS:
             raise ValueError(f"harness.storage_fault({operation!r}): one of {', '.join(sorted(_STORAGE_OPERATIONS))}")
-        self._storage_faults.append(StorageFault(operation, nth, outcome))
+        self._faults.storage.append(StorageFault(operation, nth, outcome))
 
     # ---- the end of a test ------------------------------------------------------------------------------------
 
@@ -183,50 +173,16 @@ class Harness:
             FaultNeverFired: a fault was asked for that never happened.
             AssertionError: a storage let a superseded process write.
         """
-        asked_for: list[Fault] = [*self._steps, *self._strikes, *self._storage_faults]
-        idle = [str(fault) for fault in asked_for if not fault.fired]
+        idle = self._faults.idle()
         if idle:
             ran = ", ".join(self._lab.trace.names()) or "none"
             raise FaultNeverFired(f"never happened: {'; '.join(idle)}. Steps that ran: {ran}")
-        assert not self._lab.fences.broken, "\n".join(self._lab.fences.broken)
+        assert not self._lab.ledger.broken, "\n".join(self._lab.ledger.broken)
 
     def close(self) -> None:
         """Stop everything."""
         self.clock.on_advance = self.clock.on_sleep = None
         self._lab.close()
-
-    # ---- what processes do (see `process.Watcher`) ------------------------------------------------------------
-
-    def before(self, moment: Moment) -> Effect:
-        """An effect is about to be performed."""
-        for strike in self._strikes:
-            strike.strike(moment, after=False)
-        effect = moment.effect
-        if isinstance(effect, Invoke):
-            for fault in self._steps:
-                if fault.applies(moment, effect):
-                    fault.fired += 1
-                    self._lab.trace.add(What.INJECTED, moment.call, str(fault))
-                    return fault.plan(moment, effect)
-        return effect
-
-    def after(self, moment: Moment, answer: object) -> object:
-        """An effect was performed."""
-        for strike in self._strikes:
-            strike.strike(moment, after=True)
-        if self._always_replay and faults.is_outcome(moment.effect):
-            moment.run.close(Replayed("unwound after a recorded step"))
-        return answer
-
-    def asked(self, process: Process, operation: str, perform: Callable[[], _T]) -> _T:
-        """A process calls its storage."""
-        del process
-        due = [fault for fault in self._storage_faults if fault.due(operation)]
-        if not due:
-            return perform()
-        if due[0].outcome == "applied_ack_lost":
-            perform()
-        raise InjectedFault(f"injected: {due[0]}")
 
     # ---- on whose thread --------------------------------------------------------------------------------------
 

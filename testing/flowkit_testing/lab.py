@@ -19,7 +19,8 @@ from flowkit.registry import TaskSpec, tasks
 from flowkit.run import Detached, Revoked
 from flowkit.storage import Storage
 from flowkit_testing.fake_clock import FakeClock
-from flowkit_testing.port import FenceBook, Port
+from flowkit_testing.ledger import Ledger
+from flowkit_testing.port import Port
 from flowkit_testing.process import Process, ProcessDied, Watcher, World
 from flowkit_testing.trace import Trace
 
@@ -52,10 +53,10 @@ class Lab:
         self.codec = codec or JsonCodec()
         self.clock = FakeClock()
         self.trace = Trace()
-        self.fences = FenceBook()
+        self.ledger = Ledger(self.codec)
         self.queues: tuple[str, ...] = ("default",)
         self._lease = lease
-        self._world = World(self.clock, self.trace, self.fences, watcher, self._flow)
+        self._world = World(self.clock, self.trace, self.ledger, watcher, self._flow)
         self._processes: list[Process] = []
         self._held: list[tuple[Process, Lease]] = []
         self._runs_started = 0
@@ -71,7 +72,7 @@ class Lab:
         """Another process on the same storage."""
         process = Process(
             self._world,
-            lambda process: Port(self.storage, self.clock, self.fences, process),
+            lambda process: Port(self.storage, self.clock, self.ledger, process),
             name or f"process {len(self._processes) + 1}",
         )
         self._processes.append(process)

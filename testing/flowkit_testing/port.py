@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
-
-from attrs import define, field
 
 from flowkit.records import (
     AnyOf,
@@ -16,7 +13,6 @@ from flowkit.records import (
     Counts,
     Created,
     Delivery,
-    Done,
     Grant,
     Lease,
     LeaseState,
@@ -32,6 +28,7 @@ from flowkit.records import (
 )
 from flowkit.storage import Storage
 from flowkit_testing.fake_clock import FakeClock
+from flowkit_testing.ledger import Ledger
 
 _T = TypeVar("_T")
 
@@ -43,40 +40,13 @@ class Line(Protocol):
         """Perform a call of the storage; may raise before or after it."""
 
 
-@define
-class FenceBook:
-    """Who owns each run as the storage has told it, to hold the storage to it (rule D4)."""
-
-    broken: list[str] = field(factory=list)
-    _fences: dict[str, int] = field(factory=dict)
-    _applied: set[str] = field(factory=set)
-    _lock: threading.Lock = field(factory=threading.Lock)
-
-    def granted(self, lease: Lease) -> None:
-        """A lease was given."""
-        with self._lock:
-            self._fences[lease.run_id] = max(lease.fence, self._fences.get(lease.run_id, 0))
-
-    def answered(self, commit: Commit, verdict: Verdict) -> None:
-        """A commit was answered."""
-        if not isinstance(verdict, Done):
-            return
-        with self._lock:
-            newest = self._fences.get(commit.run_id, 0)
-            if commit.fence < newest and commit.commit_id not in self._applied:
-                self.broken.append(
-                    f"D4: run {commit.run_id!r} was written under fence {commit.fence} after fence {newest} was given"
-                )
-            self._applied.add(commit.commit_id)
-
-
 class Port:
     """The `Storage` of one process. Closing it leaves the storage behind it open."""
 
-    def __init__(self, storage: Storage, clock: FakeClock, fences: FenceBook, line: Line) -> None:
+    def __init__(self, storage: Storage, clock: FakeClock, ledger: Ledger, line: Line) -> None:
         self._storage = storage
         self._clock = clock
-        self._fences = fences
+        self._ledger = ledger
         self._line = line
 
     def open(self) -> Capabilities:
@@ -91,7 +61,7 @@ class Port:
         answers = self._line.ask("submit", lambda: self._storage.submit(runs, now_ms=now_ms))
         for answer in answers:
             if isinstance(answer, Created) and answer.lease is not None:
-                self._fences.granted(answer.lease)
+                self._ledger.granted(answer.lease)
         return answers
 
     def claim(self, grant: Grant, want: Want, limit: int, *, now_ms: int | None = None) -> Claimed:
@@ -100,7 +70,7 @@ class Port:
         def perform() -> Claimed:
             claimed = self._storage.claim(grant, want, limit, now_ms=now_ms)
             for lease in claimed.leases:
-                self._fences.granted(lease)
+                self._ledger.granted(lease)
             return claimed
 
         return self._line.ask("claim", perform)
@@ -111,7 +81,7 @@ class Port:
         def perform() -> list[Verdict]:
             verdicts = self._storage.commit(commits, now_ms=now_ms)
             for commit, verdict in zip(commits, verdicts, strict=True):
-                self._fences.answered(commit, verdict)
+                self._ledger.answered(commit, verdict)
             return verdicts
 
         return self._line.ask("commit", perform)

@@ -21,7 +21,8 @@ from flowkit.records import NewRun
 from flowkit.registry import tasks
 from flowkit.run import Revoked, Run, current
 from flowkit_testing.fake_clock import FakeClock
-from flowkit_testing.port import FenceBook, Port
+from flowkit_testing.ledger import Ledger
+from flowkit_testing.port import Port
 from flowkit_testing.trace import Call, Trace, What
 from flowkit_testing.virtual_loop import VirtualLoop
 
@@ -61,7 +62,7 @@ class World:
 
     clock: FakeClock
     trace: Trace
-    fences: FenceBook
+    ledger: Ledger
     watcher: Watcher
     open_flow: Callable[[Port], Flow]  # not entered yet
 

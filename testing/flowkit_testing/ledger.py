@@ -1,0 +1,65 @@
+"""What the storage has promised to whom, kept beside it, to hold it and the engines to it (rules D2, D4)."""
+
+from __future__ import annotations
+
+import threading
+
+from attrs import define, field
+
+from flowkit.codec import Codec
+from flowkit.entries import RUN_KEY, Entry, Phase, decode
+from flowkit.records import Commit, Done, Lease, Verdict
+
+_OUTCOMES = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED})
+
+
+@define
+class Ledger:
+    """Leases given and outcomes written, as the storage has answered."""
+
+    codec: Codec
+    broken: list[str] = field(factory=list)
+    outcomes: dict[tuple[str, str], Entry] = field(factory=dict)  # by run and key
+    _fences: dict[str, int] = field(factory=dict)
+    _applied: set[str] = field(factory=set)
+    _lock: threading.Lock = field(factory=threading.Lock)
+
+    def granted(self, lease: Lease) -> None:
+        """A lease was given."""
+        with self._lock:
+            self._fences[lease.run_id] = max(lease.fence, self._fences.get(lease.run_id, 0))
+
+    def answered(self, commit: Commit, verdict: Verdict) -> None:
+        """A commit was answered."""
+        if not isinstance(verdict, Done):
+            return
+        with self._lock:
+            if commit.commit_id in self._applied:  # D7: sent again
+                return
+            self._applied.add(commit.commit_id)
+            newest = self._fences.get(commit.run_id, 0)
+            if commit.fence < newest:
+                self.broken.append(
+                    f"D4: run {commit.run_id!r} was written under fence {commit.fence} after fence {newest} was given"
+                )
+            for raw in commit.entries:
+                self._written(commit.run_id, decode(self.codec, raw))
+
+    def has_outcome(self, run_id: str, key: str) -> bool:
+        """True if the operation is settled for good."""
+        return (run_id, key) in self.outcomes
+
+    def _written(self, run_id: str, entry: Entry) -> None:
+        if entry.key == RUN_KEY:
+            if entry.phase == Phase.REOPENED and isinstance(entry.data, dict):
+                for key in entry.data.get("keys") or ():  # type: ignore[union-attr]  # a list, as flowkit writes it
+                    self.outcomes.pop((run_id, str(key)), None)
+            return
+        if self.has_outcome(run_id, entry.key):
+            first = self.outcomes[run_id, entry.key]
+            self.broken.append(
+                f"D4: {entry.kind} {entry.name!r} (operation {entry.key}) of run {run_id!r} is settled, as "
+                f"{first.phase}; now {entry.phase} was recorded as well"
+            )
+        if entry.phase in _OUTCOMES:
+            self.outcomes[run_id, entry.key] = entry

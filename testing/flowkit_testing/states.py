@@ -1,0 +1,74 @@
+"""What a storage holds, in a form in which two states that lead to the same are equal.
+
+Ids of leases, fences and times are left out: a process that takes a run up does the same whatever they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+
+from flowkit.codec import Codec, Json
+from flowkit.entries import Entry, Kind, Phase, decode
+from flowkit.records import RunHeader, RunQuery, Snapshot
+from flowkit.storage import Storage
+
+State = Hashable
+
+
+def headers(storage: Storage) -> Iterator[RunHeader]:
+    """All runs that a storage has."""
+    cursor: str | None = None
+    while True:
+        page = storage.list_runs(RunQuery(), cursor, 100)
+        yield from page.headers
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def durable_state(storage: Storage, codec: Codec) -> State:
+    """All that is stored, without times."""
+    runs = sorted(header.run_id for header in headers(storage))
+    return tuple(_run_state(snapshot, codec) for run_id in runs if (snapshot := storage.load(run_id)) is not None)
+
+
+def _run_state(snapshot: Snapshot, codec: Codec) -> State:
+    header = snapshot.header
+    return (
+        header.run_id,
+        header.status,
+        header.worker is not None,
+        header.wake_at_ms is not None,
+        header.cancel,
+        tuple((message.id, message.payload) for message in snapshot.inbox),
+        snapshot.result,
+        tuple(timeless(decode(codec, raw)) for raw in snapshot.entries),
+    )
+
+
+def timeless(entry: Entry) -> tuple[str, ...]:
+    """An entry without the times in it."""
+    return (entry.kind, entry.phase, entry.key, entry.name, entry.args, repr(_timeless_data(entry)))
+
+
+def _timeless_data(entry: Entry) -> Json:
+    if entry.phase == Phase.ATTEMPT and isinstance(entry.data, dict):
+        return {name: value for name, value in entry.data.items() if name != "retry_at"}
+    if entry.kind == Kind.SLEEP:
+        return None
+    return entry.data
+
+
+def settled(storage: Storage, codec: Codec) -> dict[str, tuple[str, bytes | None, dict[str, list[tuple[str, ...]]]]]:
+    """How all runs have ended: status, result, and the entries of each operation. Order between operations is free."""
+    found = {}
+    for header in headers(storage):
+        snapshot = storage.load(header.run_id)
+        if snapshot is None:
+            continue
+        operations: dict[str, list[tuple[str, ...]]] = {}
+        for raw in snapshot.entries:
+            entry = decode(codec, raw)
+            operations.setdefault(entry.key, []).append(timeless(entry))
+        found[header.run_id] = (str(header.status), snapshot.result, operations)
+    return found
