@@ -11,9 +11,12 @@ from typing import Any, ParamSpec, TypeVar
 from flowkit import AsyncTask, Flow, Task
 from flowkit.active import in_context
 from flowkit.durations import Duration, seconds
+from flowkit.memory import MemoryStorage
 from flowkit.run import current
 from flowkit.storage import Storage
 from flowkit_testing import faults
+from flowkit_testing.exploration import Exploration
+from flowkit_testing.explorer import Explorer
 from flowkit_testing.fake_clock import FakeClock
 from flowkit_testing.faults import (
     AT,
@@ -30,6 +33,7 @@ from flowkit_testing.lab import Lab
 from flowkit_testing.process import Moment
 from flowkit_testing.report import RunReport
 from flowkit_testing.trace import What
+from flowkit_testing.trial import Subject
 from flowkit_testing.which import StepRef, which
 
 P = ParamSpec("P")
@@ -47,10 +51,18 @@ class Harness:
 
     Args:
         storage: where runs are kept; closed by whoever made it.
+        make_storage: makes an empty one, for `explore`.
         always_replay: unwind and replay after every recorded step.
     """
 
-    def __init__(self, storage: Storage, *, always_replay: bool = False) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        make_storage: Callable[[], Storage] = MemoryStorage,
+        always_replay: bool = False,
+    ) -> None:
+        self._make_storage = make_storage
         self._faults = Injector(always_replay=always_replay)
         self._lab = Lab(storage, self._faults)
         self._working = False
@@ -90,6 +102,11 @@ class Harness:
     def aio(self) -> AioHarness:
         """The same harness, awaitable."""
         return AioHarness(self)
+
+    def explore(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Exploration:
+        """Try a task with a process that dies at every point, any number of times; `.assert_safe()` it."""
+        subject = Subject(task.spec, args, kwargs, self._make_storage, self._faults.copy_by_attempt(), self._lab.codec)
+        return self._work(Explorer(subject).explore)
 
     def report(self, run_id: str) -> RunReport[Any]:
         """A run by its id, such as one that a task has triggered."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from attrs import evolve
@@ -20,11 +20,11 @@ from flowkit.run import Detached, Revoked
 from flowkit.storage import Storage
 from flowkit_testing.fake_clock import FakeClock
 from flowkit_testing.ledger import Ledger
-from flowkit_testing.port import Port
+from flowkit_testing.port import Audited, Port
 from flowkit_testing.process import Process, ProcessDied, Watcher, World
 from flowkit_testing.trace import Trace
 
-MOST_INCARNATIONS = 10_000
+MOST_INCARNATIONS = 1_000
 LEASE = "30s"
 
 
@@ -65,6 +65,13 @@ class Lab:
 
     def _flow(self, port: Port) -> Flow:
         return Flow(port, clock=self.clock, codec=self.codec, lease=self._lease, worker=False)
+
+    def restore(self, changes: Iterable[Callable[[Storage], object]], now_ms: int) -> None:
+        """Bring the storage, which is empty, to a former state, and the clock to its time."""
+        audited = Audited(self.storage, self.ledger)
+        for change in changes:
+            change(audited)
+        self.clock.move_to(now_ms)
 
     # ---- processes --------------------------------------------------------------------------------------------
 
@@ -134,6 +141,13 @@ class Lab:
         """True if the run is finished or blocked."""
         snapshot = self.storage.load(run_id, 0, 0)
         return snapshot is not None and snapshot.result is not None
+
+    def drain(self) -> None:
+        """Advance whatever can be advanced, and let time pass, until nothing can happen any more."""
+        incarnations = self.incarnations
+        while self.step(None):
+            if self.incarnations - incarnations > MOST_INCARNATIONS:
+                raise NeverEnds(f"runs were taken up {MOST_INCARNATIONS:,} times and do not end")
 
     def settle(self, until_ms: int) -> None:
         """Do everything that is due until a time, and set the clock to it."""

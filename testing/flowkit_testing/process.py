@@ -139,8 +139,9 @@ class Process:
                 self._bodies.add(run)
                 self.world.trace.add(What.BODY, moment.call)
             case Advance():
-                effect = evolve(effect, run=_seeded(run, effect.key, effect.run))
-                moment = evolve(moment, effect=effect)
+                moment = evolve(moment, effect=evolve(effect, run=_seeded(run, effect.run)))
+            case Record(spawn=spawn) if spawn:
+                moment = evolve(moment, effect=evolve(effect, spawn=tuple(_seeded(run, new) for new in spawn)))
             case _:
                 pass
         planned = self.world.watcher.before(moment)
@@ -169,7 +170,7 @@ class Process:
         self.world.trace.add(What.RECALLED, self.world.trace.recalled(run, past))
 
 
-def _seeded(parent: Run, key: str, new: NewRun) -> NewRun:
+def _seeded(parent: Run, new: NewRun) -> NewRun:
     """The child with a seed that follows from its parent's, so that every run of a test draws the same numbers."""
     given = decode_input(parent.codec, new.input)
-    return evolve(new, input=encode_input(parent.codec, evolve(given, seed=f"{parent.seed}/{key}")))
+    return evolve(new, input=encode_input(parent.codec, evolve(given, seed=f"{parent.seed}/{new.run_id}")))

@@ -65,3 +65,17 @@ def test_fails(harness: Harness) -> None:
     assert isinstance(run.error, OSError)
     assert run.calls("ship") == 3
     assert run.calls("plain") == 0
+
+
+def test_explore(harness: Harness) -> None:
+    """A plain chain is safe at every point."""
+    found = harness.explore(plain, "7")
+    print(found)
+    found.assert_safe()
+
+
+def test_explore_async(harness: Harness) -> None:
+    """A plain chain is safe at every point."""
+    found = harness.explore(checkout, "7")
+    print(found)
+    found.assert_safe()
