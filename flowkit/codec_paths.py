@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from contextlib import suppress
 from types import MemberDescriptorType
 
@@ -14,34 +14,37 @@ from flowkit.codec_names import class_name
 _LONGEST = 40
 
 
+Trail = tuple["Trail", str] | None
+"""How a part is reached: the way to what it is in, and its place there. As text, deep values would cost a square."""
+
+
 def find_path(root: object, part: object) -> str:
     """The path from a value to a part of it, as in `$.items[3].socket`; `$` alone if it is not found."""
-    queue: deque[tuple[object, str]] = deque([(root, "$")])
+    queue: deque[tuple[object, Trail]] = deque([(root, None)])
     seen: set[int] = set()
     while queue:
-        value, path = queue.popleft()
+        value, trail = queue.popleft()
         if value is part:
-            return path
+            return _path(trail)
         if id(value) not in seen:
             seen.add(id(value))
-            queue.extend((child, path + label) for label, child in _children(value))
+            queue.extend((child, (trail, label)) for label, child in _children(value))
     return "$"
 
 
 def find_cycle(root: object) -> str | None:
     """The path to a part that contains itself, or None if no part does."""
-    ancestors: set[int] = set()
-    stack: list[tuple[object, str, Iterator[tuple[str, object]]]] = [(root, "$", iter(_children(root)))]
-    ancestors.add(id(root))
+    ancestors = {id(root)}
     done: set[int] = set()
+    stack: list[tuple[object, Trail, Iterator[tuple[str, object]]]] = [(root, None, iter(_children(root)))]
     while stack:
-        value, path, children = stack[-1]
+        value, trail, children = stack[-1]
         for label, child in children:
             if id(child) in ancestors:
-                return path + label
+                return _path((trail, label))
             if id(child) not in done:
                 ancestors.add(id(child))
-                stack.append((child, path + label, iter(_children(child))))
+                stack.append((child, (trail, label), iter(_children(child))))
                 break
         else:
             stack.pop()
@@ -65,16 +68,25 @@ def remedy(value: object) -> str:
         return "give it args that can be stored"
     if inspect.isroutine(value) or isinstance(value, type):
         return "pass its name, or look it up inside the step"
-    if isinstance(value, Iterator):
+    if any(hasattr(value, name) for name in ("acquire", "fileno", "read", "connect")):
+        return "open it inside the step that uses it, and pass what it is opened with"
+    if isinstance(value, (Iterator, KeysView, ValuesView, ItemsView)):
         return "make it a list first"
     if "<locals>" in cls.__qualname__:
         return "define the class at module level, or name it in the annotation"
-    for base in (bool, int, float, complex, str, bytes, dict, list, tuple, set, frozenset):
+    for base in (bool, int, float, complex, str, bytes, dict, list, tuple, set, frozenset, Mapping):
         if isinstance(value, base):
-            return f"convert it with {base.__name__}(...) first"
-    if hasattr(value, "close") or hasattr(value, "acquire"):
-        return "open it inside the step that uses it, and pass what it is opened with"
+            return f"convert it with {'dict' if base is Mapping else base.__name__}(...) first"
     return "make it an attrs class or a dataclass, or register hooks for it: JsonCodec(converter=...)"
+
+
+def _path(trail: Trail) -> str:
+    labels = []
+    while trail is not None:
+        trail, label = trail
+        labels.append(label)
+    labels.append("$")
+    return "".join(reversed(labels))
 
 
 def _children(value: object) -> list[tuple[str, object]]:
@@ -114,5 +126,5 @@ def _text(value: object) -> str:
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001  # a broken __repr__ must not hide the error that is being told
-        text = f"a {type(value).__qualname__}"
+        text = f"a {type(value).__name__}"
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

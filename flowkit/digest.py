@@ -42,7 +42,7 @@ class ArgumentDigest:
         self._simple = tuple((f"{name}=", f"{name}=s", self._default_part(name)) for name in self._names)
 
     def __call__(self, args: tuple[object, ...], kwargs: Mapping[str, object], codec: Codec) -> str:
-        """The digest of one call, as up to 8 hexadecimal digits."""
+        """The digest of one call, as 8 hexadecimal digits."""
         if kwargs or len(args) > len(self._names):
             return self._any_call(args, kwargs, codec)
         whole, i = "", 0
@@ -57,7 +57,7 @@ class ArgumentDigest:
                 return self._any_call(args, kwargs, codec)
             if text != default:
                 whole += text
-        return f"{crc32(whole.encode('utf-8', 'surrogatepass')):x}"
+        return f"{crc32(whole.encode('utf-8', 'surrogatepass')):08x}"
 
     def _any_call(self, args: tuple[object, ...], kwargs: Mapping[str, object], codec: Codec) -> str:
         """The digest of a call with other than plain strings and integers by position."""
@@ -72,7 +72,7 @@ class ArgumentDigest:
             parts["*"] = args[len(names) :]
         for name, value in parts.items():
             texts[name] = self._part(name, value, codec)
-        return f"{crc32(''.join(texts.values()).encode('utf-8', 'surrogatepass')):x}"
+        return f"{crc32(''.join(texts.values()).encode('utf-8', 'surrogatepass')):08x}"
 
     def _default_part(self, name: str) -> str | None:
         text = _scalar_text(self._defaults.get(name, _MISSING))
