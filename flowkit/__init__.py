@@ -37,6 +37,7 @@ from flowkit.flow import Flow
 from flowkit.handles import RunHandle, RunResult
 from flowkit.records import RunStatus
 from flowkit.retry import Retry
+from flowkit.saga import on_rollback, saga
 from flowkit.steps import AsyncStep, Step, step
 from flowkit.tasks import AsyncTask, Task, task
 from flowkit.timers import sleep, sleep_until
@@ -84,8 +85,10 @@ __all__ = [
     "aio",
     "current_run",
     "now",
+    "on_rollback",
     "patched",
     "rng",
+    "saga",
     "sleep",
     "sleep_until",
     "step",

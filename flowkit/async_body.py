@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 
 from flowkit.effects import Outcome, Raised, Returned
-from flowkit.errors import NonDeterminismError
 from flowkit.quiescence import waits_only_on
-from flowkit.run import Blocked, Detached, Frame, Reason, Run, Scope, Suspended, current
+from flowkit.run import Detached, Frame, Reason, Run, Scope, Suspended, current
 
 SETTLE_TURNS = 20  # turns of the loop after which a delivery's consequences count as done, however busy the loop is
 LINGER_S = 30.0  # how long a body may wait for something of its own (raw I/O) beside parked operations
@@ -35,7 +35,7 @@ class AsyncBody:
         self.branches = 0  # scopes that run beside the root
         self._tasks: set[asyncio.Task[object]] = set()  # that run a call, apart from the root
         self._thread = threading.get_ident()
-        self._parked: dict[asyncio.Future[None], tuple[int | None, int | None]] = {}
+        self._parked: dict[asyncio.Future[None], tuple[int | None, tuple[str, ...] | None]] = {}
         self._turns: dict[int, asyncio.Future[None]] = {}  # replayed calls by the position of their outcome
         self._live: deque[asyncio.Future[None]] = deque()  # new outcomes, in the order of their recording
         self._gated: list[asyncio.Future[None]] = []  # new calls that wait for the replay to be over
@@ -49,17 +49,21 @@ class AsyncBody:
         self, fn: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> Outcome:
         """Run the function as a task of its own until it ends or has been taken off the stack."""
-        frame = Frame(self.run, Scope("", self.run.started_at_ms), None, self._thread)
+        frame = Frame(self.run, Scope("", self.run.started_at_ms, self.run.undos), None, self._thread)
         context = contextvars.copy_context()
         context.run(current.set, frame)
-        self.run.ambient = None
         self.run.unwind = self.unwind
-        coroutine = context.run(fn, *args, **kwargs)
-        self.root = self.loop.create_task(coroutine, context=context)  # type: ignore[arg-type]  # an async function
+        self.root = self.loop.create_task(self._body(fn, args, kwargs), context=context)
         frame.task = self.root
         await self._wait_for_root(self.root)
         await self._settle_calls()
         return _outcome_of(self.root)
+
+    async def _body(
+        self, fn: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> object:
+        self.run.ambient = sys.exc_info()[1]  # what is being handled below the event loop, by whoever runs it
+        return await fn(*args, **kwargs)  # type: ignore[misc]  # an async function
 
     async def _wait_for_root(self, root: asyncio.Task[object]) -> None:
         while not root.done():
@@ -179,17 +183,19 @@ class AsyncBody:
         if self._settling:
             return
         due = self.run.journal.due
-        future: asyncio.Future[None] | None = None
         if due:
-            future = self._turns.pop(due[0], None)
-            if future is not None:
-                due.popleft()
+            if due[0] in self._turns:
+                self._release(due[0])
         elif self._live:
-            future = self._live.popleft()
-        if future is None:
-            return
-        if not future.done():
-            future.set_result(None)
+            self._let_settle(self._live.popleft())
+
+    def _release(self, position: int) -> None:
+        """Deliver the recorded outcome at a position to the call that waits for it."""
+        self.run.journal.due.remove(position)
+        self._let_settle(self._turns.pop(position))
+
+    def _let_settle(self, future: asyncio.Future[None]) -> None:
+        _resolve(future)
         self._settling = True
         self._after_settling(self._settled)
 
@@ -216,10 +222,10 @@ class AsyncBody:
 
     # ---- waiting ----------------------------------------------------------------------------------------------
 
-    async def park(self, wake_at_ms: int | None, inbox_at_least: int | None) -> None:
+    async def park(self, wake_at_ms: int | None, seen: tuple[str, ...] | None) -> None:
         """Wait for a time or for messages; lets go of the run when everything else waits too (rule E1)."""
         future = self.loop.create_future()
-        self._parked[future] = (wake_at_ms, inbox_at_least)
+        self._parked[future] = (wake_at_ms, seen)
         timer = None
         if wake_at_ms is not None and not self.run.clock.virtual:
             delay_s = max(0.0, (wake_at_ms - self.run.clock.now_ms()) / 1000)
@@ -247,7 +253,7 @@ class AsyncBody:
             self._after_settling(self._check)
 
     def _check(self) -> None:
-        """Let go of the run if nothing moves; block it if a recorded call never comes."""
+        """If nothing moves, see what can: a recorded outcome, a call that waits for the replay's end, or letting go."""
         self._checking = False
         still = len(self._parked) + len(self._gated) + len(self._turns)
         root = self.root
@@ -263,8 +269,10 @@ class AsyncBody:
             return
         if self.run.closing is not None:
             self.run.stop(Detached(self.run.closing))
-        elif self._gated or self._turns:
-            self.run.stop(Blocked(self._never_called()))
+        elif self._turns:  # calls with keys of their own may come in another order: the earliest of those that came
+            self._release(min(self._turns))
+        elif self._gated:
+            self._release_gated()
         else:
             self.run.stop(self._suspension())
 
@@ -281,18 +289,9 @@ class AsyncBody:
 
     def _suspension(self) -> Suspended:
         wakes = [wake for wake, _ in self._parked.values() if wake is not None]
-        inboxes = [inbox for _, inbox in self._parked.values() if inbox is not None]
+        consumed = self.run.consumed  # by calls beside those that wait: it makes no room for what they wait for
+        inboxes = [len(set(seen) - consumed) + 1 for _, seen in self._parked.values() if seen is not None]
         return Suspended(min(wakes, default=None), min(inboxes, default=None))
-
-    def _never_called(self) -> NonDeterminismError:
-        journal = self.run.journal
-        try:
-            journal.check_all_called()
-        except NonDeterminismError as error:
-            return error
-        return NonDeterminismError(
-            f"the replay of run {self.run.id!r} waits for outcomes in an order that the record does not allow"
-        )
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -17,7 +17,20 @@ from flowkit.errors import LeaseLost, NonDeterminismError, RunBlocked, RunCancel
 from flowkit.journal import Journal, attempt_entry, reopened_entry
 from flowkit.records import Block, Finish, Message, MessageKind, RunStatus, Send, Suspend, Yield
 from flowkit.retry import delay_after
-from flowkit.run import Blocked, Cancelled, Detached, Reason, Revoked, Run, Suspended, Unwind
+from flowkit.rollback import rollback_operation, was_cancelled
+from flowkit.run import (
+    Blocked,
+    Cancelled,
+    Detached,
+    LeaveScope,
+    Reason,
+    Revoked,
+    RollingBack,
+    Run,
+    Scope,
+    Suspended,
+    Unwind,
+)
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +96,9 @@ def _reopen(run: Run, message: Message) -> Operation[None]:
 
 def _judge(run: Run, call: BodyCall, outcome: Outcome) -> Operation[Ending | None]:
     """Decide what a body's end means; None: it starts over."""
+    if run.journal.rollback is not None and isinstance(run.reason, RollingBack | None):
+        run.reason = run.unwind = None
+        return (yield from _go_on_rolling_back(run, call, run.journal.rollback))
     if run.reason is not None:  # it was being unwound, whatever came out of it
         if not isinstance(outcome, Raised) or isinstance(outcome.error, Exception):
             log.warning(
@@ -94,9 +110,8 @@ def _judge(run: Run, call: BodyCall, outcome: Outcome) -> Operation[Ending | Non
     if not isinstance(outcome, Raised):
         return (yield from _returned(run, call, outcome.value))
     error = outcome.error
-    if isinstance(error, Cancelled | asyncio.CancelledError):
-        cancelled = RunCancelled(f"run {run.id!r} was cancelled")
-        return (yield from _finish_error(run, call, RunStatus.CANCELLED, cancelled))
+    if isinstance(error, Cancelled | asyncio.CancelledError | LeaveScope):
+        return (yield from _roll_back(run, call, RunStatus.CANCELLED, error))
     if not isinstance(error, Exception):  # Ctrl-C, SystemExit: the run stays resumable
         return (yield from _stop(run, Detached(error)))
     return (yield from _failed(run, call, error))
@@ -114,7 +129,7 @@ def _returned(run: Run, call: BodyCall, value: object) -> Operation[Ending | Non
     except SerializationError as error:
         unfit = SerializationError(f"task {run.task_id!r} returned what cannot be stored: {error}")
         unfit.__cause__ = error
-        return (yield from _finish_error(run, call, RunStatus.FAILED, unfit))
+        return (yield from _roll_back(run, call, RunStatus.FAILED, unfit))
     return (yield from _finish(run, call, Finish(RunStatus.SUCCEEDED, result), ()))
 
 
@@ -130,13 +145,33 @@ def _failed(run: Run, call: BodyCall, error: Exception) -> Operation[Ending | No
             entry = attempt_entry(Kind.RUN, RUN_KEY, run.task_id, now_ms, attempt, retry_at_ms, recorded)
             yield Record(Kind.RUN, Phase.ATTEMPT, run.task_id, RUN_KEY, (encode(run.codec, entry),))
             return None
-    return (yield from _finish_error(run, call, RunStatus.FAILED, error))
+    return (yield from _roll_back(run, call, RunStatus.FAILED, error))
+
+
+def _roll_back(run: Run, call: BodyCall, status: RunStatus, error: BaseException) -> Operation[Ending]:
+    """Undo what the task has completed, then end (rule G1)."""
+    if run.undos.undos:
+        scope = Scope("", run.started_at_ms, run.undos)
+        error = yield from rollback_operation(run, scope, run.undos, run.task_id, error, None)
+    return (yield from _finish_error(run, call, status, error))
+
+
+def _go_on_rolling_back(run: Run, call: BodyCall, recorded: Entry) -> Operation[Ending]:
+    """Finish a rollback that had begun; the replayed body has only rebuilt its undos (rule G3)."""
+    scope = Scope("", run.started_at_ms, run.undos)
+    error = yield from rollback_operation(run, scope, run.undos, run.task_id, None, recorded)
+    status = RunStatus.CANCELLED if was_cancelled(recorded) else RunStatus.FAILED
+    return (yield from _finish_error(run, call, status, error))
 
 
 def _finish_error(run: Run, call: BodyCall, status: RunStatus, error: BaseException) -> Operation[Ending]:
     """End as failed or cancelled. The entry says which operations a retry would run again (rule X2)."""
+    if not isinstance(error, Exception):
+        error = RunCancelled(f"run {run.id!r} was cancelled")
     recorded, _ = live_error(run.codec, error)
     again: Json = None if run.handled else list(run.fresh_failures)
+    if run.failed_undos:  # G2: a retry runs only what is left
+        again = list(run.failed_undos)
     data: Json = {"error": recorded, "again": again}
     phase = Phase.FAILED if status is RunStatus.FAILED else Phase.CANCELLED
     entry = Entry(Kind.RUN, phase, RUN_KEY, run.task_id, run.clock.now_ms(), "", data)
@@ -164,6 +199,6 @@ def _stop(run: Run, reason: Reason) -> Operation[Ending]:
             yield End(run.task_id, Block(encode_error(run.codec, recorded)))
         case Detached():
             yield End(run.task_id, Yield())
-        case Revoked():
+        case Revoked() | RollingBack():
             pass  # D4: nothing may be written any more
     return reason

@@ -13,7 +13,7 @@ from attrs import evolve
 from flowkit.digest import ArgumentDigest
 from flowkit.drivers import drive, drive_async
 from flowkit.effects import Operation
-from flowkit.entries import Kind
+from flowkit.entries import Kind, Phase
 from flowkit.errors import (
     AmbiguousOrder,
     NonDeterminismError,
@@ -23,8 +23,8 @@ from flowkit.errors import (
 )
 from flowkit.hints import call_hints
 from flowkit.journal import Past
-from flowkit.operations import StepCall, StepSpec, instead, recalled, step_operation
-from flowkit.run import Blocked, Frame, Run, Scope, Unwind, current, live
+from flowkit.operations import StepCall, StepSpec, UndoSpec, instead, recalled, remember_undo, step_operation
+from flowkit.run import Blocked, Frame, Run, Scope, UndoScope, Unwind, current, live
 
 
 def spec_of(fn: Callable[..., object], name: str, *, is_async: bool) -> StepSpec:
@@ -82,14 +82,21 @@ def answer_from_record(run: Run, scope: Scope, past: Past, hint: object) -> obje
     return recalled(run, scope, past, hint)
 
 
-async def perform_call_async(
+def perform_call_async(
     run: Run, scope: Scope, past: Past | None, hint: object, operation: Callable[[], Operation[object]]
-) -> object:
+) -> Coroutine[Any, Any, object]:
     """Answer a call from the record in its turn, or drive its operation on the event loop."""
+    return _perform_async(run, scope, scope.saga, past, hint, operation)
+
+
+async def _perform_async(
+    run: Run, scope: Scope, saga: UndoScope, past: Past | None, hint: object, operation: Callable[[], Operation[object]]
+) -> object:
     body = run.body
     if body is None or run.reason is not None:
         raise asyncio.CancelledError
     task = body.begin()
+    saga.in_flight += 1
     try:
         if past is not None and past.outcome is not None:
             await body.turn(past.position)
@@ -109,6 +116,9 @@ async def perform_call_async(
         raise asyncio.CancelledError from None
     finally:
         body.end(task)
+        saga.in_flight -= 1
+        if saga.settled is not None and not saga.in_flight and not saga.settled.done():
+            saga.settled.set_result(None)
 
 
 # ---- steps ----------------------------------------------------------------------------------------------------------
@@ -133,8 +143,8 @@ def call_step(spec: StepSpec, args: tuple[object, ...], kwargs: Mapping[str, obj
     if past is not None:
         compare_arguments(run, past, digest)
         if past.outcome is not None:
-            return answer_from_record(run, scope, past, spec.hint)
-    return drive(run, scope, _operation(run, scope, StepCall(spec, key, digest, args, kwargs, past)))
+            return _answer_step(run, scope, spec, past, args, kwargs)
+    return drive(run, scope, _operation(run, scope, StepCall(spec, key, digest, args, kwargs, past, scope.saga)))
 
 
 def call_step_async(
@@ -157,12 +167,37 @@ def call_step_async(
         compare_arguments(run, past, digest)
     assert run.body is not None  # the calling task is the body's
     run.body.created += 1
-    call = StepCall(spec, key, digest, args, kwargs, past, not spec.is_async)
+    if past is not None and past.outcome is not None:
+        recall_undo(run, scope.saga, spec.undo, past, spec.hint, args, kwargs)
+    call = StepCall(spec, key, digest, args, kwargs, past, scope.saga, not spec.is_async)
     return perform_call_async(run, scope, past, spec.hint, lambda: _operation(run, scope, call))
 
 
+def _answer_step(
+    run: Run, scope: Scope, spec: StepSpec, past: Past, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> object:
+    recall_undo(run, scope.saga, spec.undo, past, spec.hint, args, kwargs)
+    return answer_from_record(run, scope, past, spec.hint)
+
+
+def recall_undo(
+    run: Run,
+    saga: UndoScope,
+    undo: UndoSpec | None,
+    past: Past,
+    hint: object,
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+) -> None:
+    """On replay, a completed operation can be taken back as soon as it is called again (rule G3)."""
+    entry = past.outcome
+    if undo is not None and entry is not None and entry.phase == Phase.DONE:
+        value = run.codec.from_json(entry.data, hint)
+        remember_undo(saga, undo, entry.key, past.name, past.position, value, args, kwargs)
+
+
 def _operation(run: Run, scope: Scope, call: StepCall) -> Operation[object]:
-    other = instead(run, Kind.STEP, call.key, call.spec.name)
+    other = instead(run, call.saga, Kind.STEP, call.key, call.spec.name)
     return step_operation(run, scope, call) if other is None else other
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from attrs import frozen
 
 from flowkit.codec_errors import error_from_json
 from flowkit.documents import result_json
 from flowkit.effects import Advance, ChildAnswer, ChildEnded, Listen, Operation, Record
 from flowkit.entries import Entry, Kind, Phase
-from flowkit.operations import cancel_here, encode_within_cap, fail_operation
+from flowkit.operations import UndoSpec, cancel_here, encode_within_cap, fail_operation, remember_undo
 from flowkit.records import Message, NewRun
-from flowkit.run import Run, Scope
+from flowkit.run import Run, Scope, UndoScope
 
 
 def child_run_id(run: Run, key: str) -> str:
@@ -23,47 +25,53 @@ def reply_id(run: Run, key: str) -> str:
     return f"child:{run.id}/{key}"
 
 
-def child_operation(
-    run: Run, scope: Scope, key: str, digest: str, hint: object, make: Callable[[], NewRun]
-) -> Operation[object]:
+@frozen
+class ChildCall:
+    """One call of a task inside a task: all that was known when it was made."""
+
+    key: str
+    digest: str
+    hint: object
+    make: Callable[[], NewRun]
+    undo: UndoSpec | None
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+    saga: UndoScope  # whose undo it becomes when it is completed, if its task declares one (rule G1)
+
+
+def child_operation(run: Run, scope: Scope, call: ChildCall) -> Operation[object]:
     """Run a child to its end and record its outcome in the parent."""
-    new, began_ms = make(), run.clock.now_ms()
-    answer: ChildAnswer = yield Advance(new.task, key, new)
-    message_id = reply_id(run, key)
+    new, began_ms = call.make(), run.clock.now_ms()
+    answer: ChildAnswer = yield Advance(new.task, call.key, new)
+    message_id = reply_id(run, call.key)
     if isinstance(answer, ChildEnded):
         result = answer.result
     else:
-        message: Message | None = yield Listen(new.task, key, lambda found: found.id == message_id)
+        message: Message | None = yield Listen(new.task, call.key, lambda found: found.id == message_id)
         if message is None:
-            return (yield from cancel_here(run, Kind.CHILD, key, new.task))
+            return (yield from cancel_here(run, Kind.CHILD, call.key, new.task))
         result = message.payload
-    return (yield from _record_result(run, scope, key, digest, hint, new.task, message_id, result, began_ms))
+    return (yield from _record_result(run, scope, call, new.task, result, began_ms))
 
 
 def _record_result(
-    run: Run,
-    scope: Scope,
-    key: str,
-    digest: str,
-    hint: object,
-    task: str,
-    message_id: str,
-    result: bytes,
-    began_ms: int,
+    run: Run, scope: Scope, call: ChildCall, task: str, result: bytes, began_ms: int
 ) -> Operation[object]:
-    document = result_json(run.codec, result)
+    document, received = result_json(run.codec, result), (reply_id(run, call.key),)
     if "error" in document:
         error = error_from_json(run.codec, document["error"])
         yield from fail_operation(
-            run, scope, Kind.CHILD, key, task, error, 1, digest, consume=(message_id,), began_ms=began_ms
+            run, scope, Kind.CHILD, call.key, task, error, 1, call.digest, consume=received, began_ms=began_ms
         )
-    data = document.get("value")
-    now_ms = run.clock.now_ms()
-    entry = Entry(Kind.CHILD, Phase.DONE, key, task, now_ms, digest, data, now_ms - began_ms)
+    data, now_ms = document.get("value"), run.clock.now_ms()
+    entry = Entry(Kind.CHILD, Phase.DONE, call.key, task, now_ms, call.digest, data, now_ms - began_ms)
     raw = encode_within_cap(run, entry)
-    yield Record(Kind.CHILD, Phase.DONE, task, key, (raw,), consume=(message_id,))
-    scope.now_ms = entry.at_ms
-    return run.codec.from_json(data, hint)
+    scope.position = yield Record(Kind.CHILD, Phase.DONE, task, call.key, (raw,), consume=received)
+    scope.now_ms = now_ms
+    value = run.codec.from_json(data, call.hint)
+    if call.undo is not None:
+        remember_undo(call.saga, call.undo, call.key, task, scope.position, value, call.args, call.kwargs)
+    return value
 
 
 def trigger_operation(run: Run, scope: Scope, key: str, digest: str, make: Callable[[], NewRun]) -> Operation[object]:

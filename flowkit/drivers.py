@@ -89,7 +89,9 @@ def perform(run: Run, scope: Scope, effect: Effect) -> object:
 def _change_of(run: Run, effect: Record) -> Change:
     if run.reason is not None:
         raise Unwind(run.reason)
-    return Change(run.writer, effect.entries, effect.consume, effect.spawn, effect.send)
+    if effect.consume:
+        run.consumed.update(effect.consume)
+    return Change(run.writer, effect.entries, effect.consume, effect.spawn, effect.send, effect.go)
 
 
 def _end_of(run: Run, effect: End) -> Change:
@@ -135,7 +137,7 @@ def _listen(run: Run, effect: Listen) -> Message | None:
 
 
 def _run_sync_body(run: Run, effect: RunBody) -> Outcome:
-    scope = Scope("", run.started_at_ms)
+    scope = Scope("", run.started_at_ms, run.undos)
     run.ambient = sys.exc_info()[1]
     run.unwind = None
     token = current.set(Frame(run, scope, None, threading.get_ident()))
@@ -232,7 +234,7 @@ async def _listen_async(run: Run, effect: Listen) -> Message | None:
         if run.writer.cancel and not run.cancel_delivered:
             return None
         assert body is not None  # only a body listens
-        await body.park(effect.until_ms, len(snapshot.inbox) + 1)
+        await body.park(effect.until_ms, tuple(message.id for message in snapshot.inbox))
 
 
 async def _run_async_body(run: Run, effect: RunBody) -> Outcome:

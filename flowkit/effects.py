@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field, frozen
 
-from flowkit.records import Message, NewRun, Send, Then
+from flowkit.records import GO, Go, Message, NewRun, Send, Then
 
 if TYPE_CHECKING:
     from attrs import frozen as hot_record  # checked as frozen; see docs/decisions/0007-hot-records.md
@@ -55,6 +55,7 @@ class Record:
     consume: tuple[str, ...] = ()
     spawn: tuple[NewRun, ...] = ()
     send: tuple[Send, ...] = ()
+    go: Go = GO
 
 
 @frozen

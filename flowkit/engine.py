@@ -49,7 +49,7 @@ from flowkit.records import (
     Snapshot,
 )
 from flowkit.registry import TaskSpec, hint_for, tasks
-from flowkit.run import Blocked, Detached, Probe, Reason, Revoked, Run, Scope, Suspended
+from flowkit.run import Blocked, Detached, Probe, Reason, Revoked, RollingBack, Run, Scope, Suspended
 from flowkit.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -244,7 +244,7 @@ class Engine:
             return asyncio.run(self.advance_async(start))
         run, call = self._incarnation(start, spec)
         with self._watched(run):
-            return drive(run, Scope("", run.started_at_ms), run_operation(run, call))
+            return drive(run, Scope("", run.started_at_ms, run.undos), run_operation(run, call))
 
     async def advance_async(self, start: Start) -> Ending:
         """Advance a claimed run as far as it goes: an async task on this event loop, a sync one on a thread."""
@@ -253,7 +253,7 @@ class Engine:
             return await asyncio.to_thread(self.advance, start)
         run, call = self._incarnation(start, spec)
         with self._watched(run):
-            return await drive_async(run, Scope("", run.started_at_ms), run_operation(run, call))
+            return await drive_async(run, Scope("", run.started_at_ms, run.undos), run_operation(run, call))
 
     def _incarnation(self, start: Start, spec: TaskSpec | None) -> tuple[Run, BodyCall]:
         if spec is None:
@@ -377,7 +377,7 @@ class Engine:
                 case Revoked(error=error):
                     if not isinstance(error, LeaseLost):
                         raise error
-                case Suspended() | None:
+                case Suspended() | RollingBack() | None:
                     pass
                 case _:
                     assert_never(ending)

@@ -37,6 +37,8 @@ class Kind(StrEnum):
     TRIGGER = "trigger"
     SLEEP = "sleep"
     PATCH = "patch"
+    SAGA = "saga"
+    UNDO = "undo"
 
 
 class Phase(StrEnum):
@@ -47,6 +49,7 @@ class Phase(StrEnum):
     ATTEMPT = "attempt"  # one attempt failed, another will follow
     BEGUN = "begun"  # it was started, and nothing more is known
     CANCELLED = "cancelled"  # cancellation was delivered here
+    ROLLBACK = "rollback"  # what was completed is being undone; recorded before it begins (rule G3)
     REOPENED = "reopened"  # a failed or blocked run goes on (run entries only)
 
 

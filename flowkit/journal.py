@@ -45,6 +45,7 @@ class Journal:
     body_attempts: int = 0
     body_retry_at_ms: int = 0
     reopened: int = 0
+    rollback: Entry | None = None  # of the whole run, once it has begun (rule G3)
 
     @classmethod
     def read(cls, codec: Codec, entries: Iterable[bytes]) -> Journal:
@@ -90,6 +91,8 @@ class Journal:
                 self.body_attempts = self.body_retry_at_ms = 0
                 for key in reopened_keys(entry):
                     self.past.pop(key, None)
+            case Phase.ROLLBACK:
+                self.rollback = entry
             case _:  # how a former failure ended; a reopening follows
                 pass
 
@@ -131,7 +134,7 @@ class Journal:
 
 
 def attempt_entry(
-    kind: Kind, key: str, name: str, at_ms: int, attempt: int, retry_at_ms: int, error: Json, args: str = ""
+    kind: str, key: str, name: str, at_ms: int, attempt: int, retry_at_ms: int, error: Json, args: str = ""
 ) -> Entry:
     """An attempt failed; the next one is due at a time (rule R2)."""
     data: Json = {"attempt": attempt, "retry_at": retry_at_ms, "error": error}

@@ -21,7 +21,7 @@ from flowkit.entries import Entry, Kind, Phase, encode, encode_done
 from flowkit.errors import RunBlocked, SerializationError, StepError, StepInterrupted, StepTimeout
 from flowkit.journal import Past, attempt_entry
 from flowkit.retry import Retry, RetryPolicy, delay_after
-from flowkit.run import Blocked, Cancelled, Run, Scope
+from flowkit.run import Blocked, Cancelled, LeaveScope, RollingBack, Run, Scope, Undo, UndoScope
 
 if TYPE_CHECKING:
     from attrs import frozen as hot_record  # checked as frozen; see docs/decisions/0007-hot-records.md
@@ -29,7 +29,19 @@ else:
     hot_record = partial(define, unsafe_hash=True)  # made without the price of frozen, some 2 µs each
 
 ONCE = Retry(attempts=1)
-_STEP, _DONE = Kind.STEP.value, Phase.DONE.value
+_DONE = Phase.DONE.value
+
+
+@frozen
+class UndoSpec:
+    """How to take back a completed step or child, as its author said with `.compensate`."""
+
+    fn: Callable[..., object]
+    is_async: bool
+    policy: RetryPolicy | None
+    arguments: Callable[
+        [object, tuple[object, ...], Mapping[str, object]], tuple[tuple[object, ...], dict[str, object]]
+    ]
 
 
 @frozen
@@ -45,6 +57,8 @@ class StepSpec:
     timeout_s: float | None = None
     at_most_once: bool = False
     key: str | None = None  # takes the place of the ordinal
+    undo: UndoSpec | None = None
+    kind: str = "step"
 
 
 @hot_record
@@ -57,6 +71,7 @@ class StepCall:
     args: tuple[object, ...]
     kwargs: Mapping[str, object]
     past: Past | None
+    saga: UndoScope  # whose undo it becomes when it is completed
     threaded: bool = False
 
 
@@ -78,8 +93,10 @@ def step_operation(run: Run, scope: Scope, call: StepCall) -> Operation[object]:
                 raw, value = _completed(run, call, outcome.value, at_ms, at_ms - began_ms)
             except SerializationError as unfit:
                 return (yield from _fail(run, scope, call, unfit, attempt, began_ms))
-            yield Record(_STEP, _DONE, spec.name, key, (raw,))
+            scope.position = yield Record(spec.kind, _DONE, spec.name, key, (raw,))
             scope.now_ms = at_ms
+            if spec.undo is not None:
+                remember_undo(call.saga, spec.undo, key, spec.name, scope.position, value, call.args, call.kwargs)
             return value
         policy = spec.policy or (ONCE if spec.at_most_once else run.policy)
         delay = delay_after(policy, outcome.error, attempt)
@@ -102,7 +119,7 @@ def _completed(run: Run, call: StepCall, value: object, at_ms: int, took_ms: int
     codec, spec = run.codec, call.spec
     try:
         data = codec.to_json(value, spec.hint)
-        raw = encode_done(codec, _STEP, call.key, spec.name, at_ms, call.digest, took_ms, data)
+        raw = encode_done(codec, spec.kind, call.key, spec.name, at_ms, call.digest, took_ms, data)
         check_size(run, raw)
         return raw, codec.from_json(data, spec.hint)
     except SerializationError as error:
@@ -111,9 +128,32 @@ def _completed(run: Run, call: StepCall, value: object, at_ms: int, took_ms: int
         )
 
 
-def instead(run: Run, kind: Kind, key: str, name: str) -> Operation[NoReturn] | None:
-    """What a new operation does instead of its work: cancellation is delivered, or the task's time is up."""
-    if run.writer.cancel and not run.cancel_delivered:
+def remember_undo(
+    saga: UndoScope,
+    spec: UndoSpec,
+    key: str,
+    name: str,
+    position: int,
+    value: object,
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+) -> None:
+    """A completed operation can be taken back from now on (rule G1)."""
+    undo_args, undo_kwargs = spec.arguments(value, args, kwargs)
+    saga.undos.append(Undo(key, name, (position, 0), spec.fn, spec.is_async, spec.policy, undo_args, undo_kwargs))
+
+
+def instead(run: Run, saga: UndoScope, kind: Kind, key: str, name: str) -> Operation[NoReturn] | None:
+    """What a new operation does instead of its work.
+
+    A replay for a rollback goes no further; a cancellation is delivered; or the task's time is up.
+    """
+    if saga.rolling_back:
+        raise LeaveScope
+    if run.journal.rollback is not None:
+        run.stop(RollingBack())
+        raise asyncio.CancelledError  # an async body is being cancelled: go down with it
+    if run.writer.cancel and not run.cancel_delivered and not run.compensating:
         return cancel_here(run, kind, key, name)
     if run.deadline_ms is not None and run.clock.now_ms() >= run.deadline_ms:
         return _out_of_time(run, name)
@@ -139,13 +179,13 @@ def _fail(
     spec = call.spec
     return (
         yield from fail_operation(
-            run, scope, Kind.STEP, call.key, spec.name, error, attempts, call.digest, began_ms=began_ms
+            run, scope, spec.kind, call.key, spec.name, error, attempts, call.digest, began_ms=began_ms
         )
     )
 
 
 def _entry(run: Run, call: StepCall, phase: Phase, data: Json) -> Entry:
-    return Entry(Kind.STEP, phase, call.key, call.spec.name, run.clock.now_ms(), call.digest, data)
+    return Entry(call.spec.kind, phase, call.key, call.spec.name, run.clock.now_ms(), call.digest, data)
 
 
 def _record(run: Run, entry: Entry) -> Record:
@@ -179,7 +219,7 @@ def _try_later(
     now_ms = run.clock.now_ms()
     retry_at_ms = now_ms + round(delay * 1000)
     recorded, _ = live_error(run.codec, error)
-    entry = attempt_entry(Kind.STEP, call.key, call.spec.name, now_ms, attempt, retry_at_ms, recorded, call.digest)
+    entry = attempt_entry(call.spec.kind, call.key, call.spec.name, now_ms, attempt, retry_at_ms, recorded, call.digest)
     entry = evolve(entry, took_ms=now_ms - began_ms)
     yield _record(run, entry)
     if (yield Pause(call.spec.name, call.key, retry_at_ms)):
@@ -197,7 +237,7 @@ def _interrupted(run: Run, scope: Scope, call: StepCall, attempt: int) -> Operat
 def fail_operation(
     run: Run,
     scope: Scope,
-    kind: Kind,
+    kind: str,
     key: str,
     name: str,
     error: BaseException,
@@ -246,7 +286,7 @@ def recalled(run: Run, scope: Scope, past: Past, hint: object) -> object:
     assert entry is not None  # callers have looked
     if run.probe is not None:
         run.probe.recalled(run, past)
-    scope.now_ms = entry.at_ms
+    scope.now_ms, scope.position = entry.at_ms, past.position
     if entry.phase == Phase.CANCELLED:
         raise _cancellation(run)
     try:

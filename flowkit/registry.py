@@ -13,6 +13,7 @@ from attrs import field, frozen
 from flowkit.digest import ArgumentDigest
 from flowkit.errors import ConfigurationError
 from flowkit.hints import call_hints
+from flowkit.operations import UndoSpec
 from flowkit.retry import Retry, RetryPolicy
 
 
@@ -35,6 +36,7 @@ class TaskSpec:
     key: str | None = None
     delay_s: float | None = None
     expires_s: float | None = None
+    undo: UndoSpec | None = None  # of a completed child run
 
     @property
     def origin(self) -> tuple[str, str]:

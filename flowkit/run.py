@@ -11,7 +11,7 @@ import random
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -52,13 +52,18 @@ class Revoked:
 
 
 @frozen
+class RollingBack:
+    """The body was replayed to rebuild its undos, and would go forward again (rule G3)."""
+
+
+@frozen
 class Detached:
     """The caller or the process lets go of it, unfinished; it is handed back at once (rule X5)."""
 
     error: BaseException = field(eq=False)
 
 
-Reason = Suspended | Blocked | Revoked | Detached
+Reason = Suspended | Blocked | Revoked | Detached | RollingBack
 
 
 class Unwind(BaseException):
@@ -67,6 +72,10 @@ class Unwind(BaseException):
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class LeaveScope(BaseException):
+    """Raised on replay in a saga scope that is being rolled back, where it would go forward again (rule G3)."""
 
 
 class Cancelled(BaseException):
@@ -93,11 +102,38 @@ class Probe(Protocol):
 
 
 @define(eq=False)
+class Undo:
+    """What takes back one completed operation (rule G1)."""
+
+    key: str  # of the operation that it undoes
+    name: str
+    order: tuple[int, int]  # when that was completed: its position in the journal, then its ordinal
+    fn: Callable[..., object]
+    is_async: bool
+    policy: RetryPolicy | None
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+
+
+@define(eq=False)
+class UndoScope:
+    """The undos of one saga scope, or of the whole task."""
+
+    key: str
+    undos: list[Undo] = field(factory=list)
+    rolling_back: bool = False  # on replay: it was left by an error, so nothing new may begin in it (rule G3)
+    in_flight: int = 0
+    settled: asyncio.Future[None] | None = None  # whoever waits for what is in flight
+
+
+@define(eq=False)
 class Scope:
     """A line of calls that follow one another. Each call takes the next ordinal when it is made (rule I1)."""
 
     prefix: str  # "" for the task's own code, "3.0." for the first branch of operation 3
     now_ms: int  # when the last recorded thing that this branch has seen was recorded (rule I6)
+    saga: UndoScope
+    position: int = 0  # of the last recorded thing that this branch has seen
     ordinal: int = 0
     draws: int = 0  # uuid4() and rng() calls so far
     named: set[str] | None = None
@@ -159,8 +195,8 @@ class Parking(Protocol):
 
     created: int
 
-    async def park(self, wake_at_ms: int | None, inbox_at_least: int | None) -> None:
-        """Wait for a time or for messages."""
+    async def park(self, wake_at_ms: int | None, seen: tuple[str, ...] | None) -> None:
+        """Wait for a time, or for other messages than those seen."""
 
     def begin(self) -> asyncio.Task[object] | None:
         """A call's coroutine has begun."""
@@ -242,8 +278,13 @@ class Run:
     body: Parking | None = None  # while an async body is on the loop
     reason: Reason | None = None  # set once the body is being taken off the stack
     unwind: Callable[[Reason], None] | None = None  # how an async body is taken off the stack
+    undos: UndoScope = field(factory=lambda: UndoScope(""))  # of the task itself
+    compensating: int = 0  # rollbacks under way: cancellation is not delivered meanwhile (rule E2)
+    failed_undos: list[str] = field(factory=list)  # keys of undos that failed for good (rule G2)
+    rolled_back: bool = False  # an undo has run (rule G5)
     closing: BaseException | None = None  # why it is to be handed back at its next call
     cancel_delivered: bool = False
+    consumed: set[str] = field(factory=set)  # messages that this incarnation has taken from the inbox
     timed_out: bool = False  # the task's timeout has been raised in the body
     handled: bool = False  # a durable operation was called while an error was being handled (rule R3)
     failed_delivered: bool = False  # a final step failure has reached the body (rule R3)
@@ -255,6 +296,7 @@ class Run:
         self.journal = journal
         self.handled = self.failed_delivered = self.cancel_delivered = False
         self.fresh_failures = []
+        self.undos = UndoScope("")
 
     def enter_call(self) -> None:
         """What every durable call does first.

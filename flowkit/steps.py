@@ -16,9 +16,11 @@ from flowkit.durations import seconds
 from flowkit.errors import ConfigurationError
 from flowkit.operations import StepSpec
 from flowkit.retry import RetryPolicy, policy_from
+from flowkit.saga import undo_spec
 
 P = ParamSpec("P")
 R = TypeVar("R")
+U = TypeVar("U")
 Duration = float | int | timedelta | str
 
 
@@ -63,6 +65,15 @@ class _StepBase(Generic[P, R]):
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:  # noqa: ANN401  # a bound method, as of any function
         return self if instance is None else types.MethodType(cast("Callable[..., object]", self), instance)
+
+    def compensate(self, undo: Callable[..., U]) -> Callable[..., U]:
+        """Say how to undo this step: the function gets its result, and its arguments if it takes them by name.
+
+        The undo runs when the task (or the `saga` scope) around a completed call is left by an error (rule G1).
+        """
+        require_function(undo, f"@{self.spec.name}.compensate")
+        self.spec = evolve(self.spec, undo=undo_spec(undo, self.spec.fn, self.spec.policy))
+        return undo
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.spec.name}>"

@@ -15,11 +15,12 @@ from flowkit.calls import (
     perform_call,
     perform_call_async,
     recall,
+    recall_undo,
     refuse_foreign_task,
     require_async,
     take_key,
 )
-from flowkit.children import child_operation, child_run_id, reply_id, trigger_operation
+from flowkit.children import ChildCall, child_operation, child_run_id, reply_id, trigger_operation
 from flowkit.documents import ReplyTo
 from flowkit.durations import Duration, seconds
 from flowkit.effects import Operation
@@ -32,11 +33,13 @@ from flowkit.operations import instead
 from flowkit.records import Grant, NewRun
 from flowkit.registry import TaskSpec, task_spec, tasks
 from flowkit.retry import RetryPolicy, policy_from
-from flowkit.run import Frame, Run, current
+from flowkit.run import Frame, Run, Scope, current
+from flowkit.saga import undo_spec
 from flowkit.steps import is_async_function, require_function
 
 P = ParamSpec("P")
 R = TypeVar("R")
+U = TypeVar("U")
 
 
 class _TaskBase(Generic[P, R]):
@@ -96,6 +99,15 @@ class _TaskBase(Generic[P, R]):
             "expires_s": None if expires is None else seconds(expires, f"{where}: expires"),
         }
         return type(self)(evolve(spec, **{name: value for name, value in given.items() if value is not None}))
+
+    def compensate(self, undo: Callable[..., U]) -> Callable[..., U]:
+        """Say how to undo a completed run of this task, for a parent that is rolled back (rule G1).
+
+        The function gets the task's result, and its arguments if it takes them by name.
+        """
+        require_function(undo, f"@{self.spec.id}.compensate")
+        self.spec = evolve(self.spec, undo=undo_spec(undo, self.spec.fn, self.spec.policy))
+        return undo
 
     def trigger(self, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
         """Put a run into its queue; it is durable when this returns (rule X1)."""
@@ -186,7 +198,7 @@ def _call_child(frame: Frame, spec: TaskSpec, args: tuple[object, ...], kwargs: 
     if not frame.owned_here():
         refuse_foreign_task(spec.id)
     key = take_key(frame, spec.key)
-    past, digest = _recall_child(run, key, spec, args, kwargs)
+    past, digest = _recall_child(run, scope, key, spec, args, kwargs)
     return perform_call(run, scope, past, spec.hint, lambda: _child_operation(frame, key, digest, spec, args, kwargs))
 
 
@@ -203,7 +215,7 @@ def _call_child_async(
     if not frame.owned_here():
         refuse_foreign_task(spec.id)
     key = take_key(frame, spec.key)
-    past, digest = _recall_child(run, key, spec, args, kwargs)
+    past, digest = _recall_child(run, scope, key, spec, args, kwargs)
     assert run.body is not None  # the calling task is the body's
     run.body.created += 1
     return perform_call_async(
@@ -212,12 +224,13 @@ def _call_child_async(
 
 
 def _recall_child(
-    run: Run, key: str, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]
+    run: Run, scope: Scope, key: str, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]
 ) -> tuple[Past | None, str]:
     past = recall(run, Kind.CHILD, key, spec.id)
     digest = spec.digest(args, kwargs, run.codec)
     if past is not None:
         compare_arguments(run, past, digest)
+        recall_undo(run, scope.saga, spec.undo, past, spec.hint, args, kwargs)
     return past, digest
 
 
@@ -225,13 +238,12 @@ def _child_operation(
     frame: Frame, key: str, digest: str, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]
 ) -> Operation[object]:
     run = frame.run
-    other = instead(run, Kind.CHILD, key, spec.id)
+    other = instead(run, frame.scope.saga, Kind.CHILD, key, spec.id)
     if other is not None:
         return other
-    engine = _engine_of(run)
-    return child_operation(
-        run, frame.scope, key, digest, spec.hint, lambda: _child_run(run, key, spec, args, kwargs, engine.grant())
-    )
+    engine, saga = _engine_of(run), frame.scope.saga
+    make = functools.partial(_child_run, run, key, spec, args, kwargs, engine.grant())
+    return child_operation(run, frame.scope, ChildCall(key, digest, spec.hint, make, spec.undo, args, kwargs, saga))
 
 
 def _child_run(
@@ -271,7 +283,7 @@ def _trigger_child(frame: Frame, spec: TaskSpec, args: tuple[object, ...], kwarg
         compare_arguments(run, past, digest)
 
     def operation() -> Operation[object]:
-        other = instead(run, Kind.TRIGGER, key, spec.id)
+        other = instead(run, scope.saga, Kind.TRIGGER, key, spec.id)
         if other is not None:
             return other
         return trigger_operation(run, scope, key, digest, lambda: _child_run(run, key, spec, args, kwargs, None))

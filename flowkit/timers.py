@@ -27,7 +27,7 @@ NAME = "sleep"
 
 def sleep_operation(run: Run, scope: Scope, key: str, wake_at_ms: int, past: Past | None) -> Operation[None]:
     """Set a timer and wait for it; a timer that is set already keeps its time."""
-    if (other := instead(run, Kind.SLEEP, key, NAME)) is not None:
+    if (other := instead(run, scope.saga, Kind.SLEEP, key, NAME)) is not None:
         yield from other
     if past is not None and past.begun is not None:
         assert isinstance(past.begun.data, int)  # written below
