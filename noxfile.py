@@ -1,5 +1,6 @@
 """The chores: `nox` runs what CI runs, `nox -s NAME` one of them, `nox -l` lists them."""
 
+import tempfile
 from pathlib import Path
 
 import nox
@@ -70,3 +71,13 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "run", "-m", "pytest", "-n", "2", *session.posargs, env=INSTALLED_ONLY)
     session.run("coverage", "combine", "-q")
     session.run("coverage", "report")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The README's example on a package of the standard library, or on the folder that is given."""
+    install_wheel(session, "testing")
+    package = session.run("python", "-c", "import email; print(*email.__path__)", silent=True)
+    source = session.posargs or [str(package).strip()]
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "examples/archive.py", *source, folder, env=INSTALLED_ONLY)

@@ -111,9 +111,13 @@ def commands() -> Iterator[str]:
             yield block.removesuffix("\n")
 
 
-def test_readme_commands_are_one_line_each() -> None:
-    """Each of the README's commands is one line."""
-    assert all("\n" not in command for command in commands())
+def test_readme_has_two_commands_of_one_line() -> None:
+    """The README gives two commands that need nothing before them, of one line each, and the files they name exist."""
+    found = list(commands())
+
+    assert len(found) == 2
+    assert all("\n" not in command for command in found)
+    assert all((ROOT / file).is_file() for command in found for file in re.findall(r"examples/\S+", command))
 
 
 def test_ci_runs_the_command_of_the_readme() -> None:
