@@ -1,0 +1,120 @@
+"""A durable step on disk, against one bare `set` of a diskcache with the same settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import diskcache
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from flowkit import Flow, step, task
+from flowkit_disk.rows import KEEP_EVERYTHING, PRAGMAS
+from tests.bench.measure import Samples, by_turns
+from tests.bench.plugin import Judge
+
+STEPS = 50  # of one async run
+LEVELS = {"FULL": ("", 2), "NORMAL": ("?durability=process", 1)}
+
+
+@step
+def reserve(number: int) -> str:
+    """A step of the usual size."""
+    return f"reservation {number}"
+
+
+@step
+async def reserve_async(number: int) -> str:
+    """The same, async."""
+    return f"reservation {number}"
+
+
+@task(id="bench-entry")
+def one_step() -> None:
+    """What the bare store is to write as well."""
+    reserve(1)
+
+
+@task(id="bench-async")
+async def many_steps(number: int) -> None:
+    """An async run."""
+    for i in range(number):
+        await reserve_async(i)
+
+
+@contextmanager
+def bare_set(folder: Path, synchronous: int, payload: bytes) -> Iterator[Callable[[], None]]:
+    """One `set` of those bytes under a new key."""
+    numbers = count()
+    cache = diskcache.Cache(str(folder), **KEEP_EVERYTHING, **PRAGMAS, sqlite_synchronous=synchronous)
+    with cache:
+        yield lambda: cache.set(f"key-{next(numbers):015d}", payload)
+
+
+def entry_of_a_step(flow: Flow) -> bytes:
+    """The bytes that one step gives to its storage."""
+    flow.run(one_step.options(run_id="entry"))
+    snapshot = flow.engine.storage.load("entry")
+    assert snapshot is not None
+    return snapshot.entries[0]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_step_on_disk(level: str, tmp_path: Path, benchmark: BenchmarkFixture, judge: Judge) -> None:
+    """A step costs little more than the write that makes it durable."""
+    options, synchronous = LEVELS[level]
+    measured: list[Samples] = []
+    with (
+        Flow(f"disk:{tmp_path}/flowkit{options}") as flow,
+        bare_set(tmp_path / "bare", synchronous, entry_of_a_step(flow)) as bare,
+    ):
+
+        @task(id=f"bench-{level}")
+        def body() -> None:
+            measured.append(by_turns(benchmark, lambda: reserve(1), bare, rounds=1000, warm_up=50))
+
+        flow.run(body)
+    judge(f"step on disk, {level}", measured[0])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_an_async_step_on_disk(level: str, tmp_path: Path, benchmark: BenchmarkFixture, judge: Judge) -> None:
+    """So does a step on an event loop, where nothing may block."""
+    options, synchronous = LEVELS[level]
+    with (
+        Flow(f"disk:{tmp_path}/flowkit{options}") as flow,
+        bare_set(tmp_path / "bare", synchronous, entry_of_a_step(flow)) as bare,
+        asyncio.Runner() as runner,
+    ):
+        measured = by_turns(
+            benchmark,
+            lambda: runner.run(flow.aio.run(many_steps, STEPS)),
+            lambda: [bare() for _ in range(STEPS)],
+            rounds=30,
+            flowkit_calls=STEPS,
+            bare_calls=STEPS,
+        )
+    judge(f"step on disk, {level}, async", measured)
+
+
+def test_group_commit(tmp_path: Path, benchmark: BenchmarkFixture, judge: Judge) -> None:
+    """Concurrent runs share their synced writes."""
+    steps, runs = 20, 32
+    with Flow(f"disk:{tmp_path}/flowkit") as flow, asyncio.Runner() as runner:
+
+        async def concurrently() -> None:
+            await asyncio.gather(*(flow.aio.run(many_steps, steps) for _ in range(runs)))
+
+        measured = by_turns(
+            benchmark,
+            lambda: runner.run(concurrently()),
+            lambda: runner.run(flow.aio.run(many_steps, steps)),
+            rounds=15,
+            flowkit_calls=steps * runs,
+            bare_calls=steps,
+        )
+    judge("step of one of 32 async runs, FULL", measured)

@@ -1,0 +1,91 @@
+"""What is measured, against what, and how much it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+
+@frozen
+class AtMost:
+    """The ratio to the bare store may not be above this."""
+
+    ratio: float
+
+    def holds(self, _seconds: float, ratio: float) -> bool:
+        """Whether a result is within it."""
+        return ratio <= self.ratio
+
+    def __str__(self) -> str:
+        return f"≤ {self.ratio:g}"
+
+
+@frozen
+class AtLeast:
+    """The ratio may not be below this."""
+
+    ratio: float
+
+    def holds(self, _seconds: float, ratio: float) -> bool:
+        """Whether a result is within it."""
+        return ratio >= self.ratio
+
+    def __str__(self) -> str:
+        return f"≥ {self.ratio:g}"
+
+
+@frozen
+class Within:
+    """So much time and no more, whatever the machine; the ratio tells how fast the machine is."""
+
+    seconds: float
+
+    def holds(self, seconds: float, _ratio: float) -> bool:
+        """Whether a result is within it."""
+        return seconds <= self.seconds
+
+    def __str__(self) -> str:
+        return f"≤ {self.seconds * 1000:g} ms" if self.seconds >= MS else f"≤ {self.seconds / US:g} µs"
+
+
+Limit = AtMost | AtLeast | Within
+
+MS, US = 1e-3, 1e-6
+
+
+@frozen
+class Metric:
+    """One row of the table."""
+
+    name: str
+    against: str  # what the ratio is to
+    limit: Limit
+    ratio: Callable[[float, float], float] = lambda flowkit, bare: flowkit / bare
+
+
+def speed_up(many: float, one: float) -> float:
+    """How many times the steps per second, from the seconds per step."""
+    return one / many
+
+
+JSON = 'json.dumps({"a": 1})'
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("step on disk, FULL", "diskcache set, FULL", AtMost(1.5)),
+        Metric("step on disk, FULL, async", "diskcache set, FULL", AtMost(1.5)),
+        Metric("step on disk, NORMAL", "diskcache set, NORMAL", AtMost(1.5)),
+        Metric("step on disk, NORMAL, async", "diskcache set, NORMAL", AtMost(1.5)),
+        Metric("step in memory", JSON, Within(20 * US)),
+        Metric("step in memory, async", JSON, Within(20 * US)),
+        Metric("replayed step", JSON, Within(5 * US)),
+        Metric("replayed step, async", JSON, Within(5 * US)),
+        Metric("10,000th step in memory", "the 10th step", AtMost(1.3)),
+        Metric("10,000th step on disk, NORMAL", "the 10th step", AtMost(1.3)),
+        Metric("step of one of 32 async runs, FULL", "step of a lone run, FULL", AtLeast(5), speed_up),
+        Metric("step that returns 1 MiB, FULL", "synced file write", AtMost(2.5)),
+        Metric("import flowkit", "bare interpreter", Within(150 * MS)),
+    )
+}
