@@ -98,7 +98,7 @@ class Engine:
         self, storage: Storage, codec: Codec, clock: Clock, *, lease_ms: int = 30_000, max_crashes: int = 20
     ) -> None:
         patience_s = lease_ms / 1000 * PATIENCE_OF_A_LEASE
-        self.storage = PatientStorage(storage, patience_s)
+        self.storage = PatientStorage(storage, patience_s, clock.sleep)
         self.codec = codec
         self.clock = clock
         self.lease_ms = lease_ms

@@ -43,15 +43,17 @@ class PatientStorage:
     Args:
         storage: the storage that is asked.
         patience_s: seconds after which it is given up, with a `StorageError`.
+        sleep: how to wait before asking again.
     """
 
-    def __init__(self, storage: Storage, patience_s: float) -> None:
+    def __init__(self, storage: Storage, patience_s: float, sleep: Callable[[float], None] = time.sleep) -> None:
         self.inner = storage
         self._patience_s = patience_s
+        self._sleep = sleep
 
     def insist(self, what: str, call: Callable[[], _T]) -> _T:
         """The answer; a `FlowkitError` is one, any other exception means "unknown, ask again"."""
-        pause_s, deadline = FIRST_PAUSE_S, time.monotonic() + self._patience_s
+        pause_s, paused_s, began_s = FIRST_PAUSE_S, 0.0, time.monotonic()
         while True:
             try:
                 return call()
@@ -59,14 +61,16 @@ class PatientStorage:
                 raise
             except Exception as error:  # noqa: BLE001  # whatever a third party's storage raises
                 failure = error
-            if time.monotonic() + pause_s > deadline:
+            spent_s = max(paused_s, time.monotonic() - began_s)  # pauses may take virtual time
+            if spent_s + pause_s > self._patience_s:
                 raise StorageError(
                     f"the storage did not answer ({what}) for {self._patience_s:.0f} s "
                     f"({type(failure).__name__}: {failure}). Whether it did what it was asked is unknown; what is "
                     "stored stays as it is, and an unfinished run will be resumed"
                 ) from failure
             log.warning("no answer from the storage (%s: %s), asking again", type(failure).__name__, failure)
-            time.sleep(pause_s)
+            self._sleep(pause_s)
+            paused_s += pause_s
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
     def open(self) -> Capabilities:
