@@ -81,3 +81,19 @@ def demo(session: nox.Session) -> None:
     source = session.posargs or [str(package).strip()]
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "examples/archive.py", *source, folder, env=INSTALLED_ONLY)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Benchmarks as ratios against the bare stores; `-- --flowkit-record` keeps the numbers."""
+    session.install("-q", "-e", ".[test,bench]")
+    plugins = ("-p", "no:randomly", "-p", "tests.bench.plugin")
+    options = (
+        "-o",
+        "python_files=bench_*.py",
+        "--benchmark-quiet",
+        "--flowkit-absolute",
+        "--tb=line",
+        "--show-capture=no",
+    )
+    session.run("pytest", *plugins, *options, "tests/bench", *session.posargs)
