@@ -73,11 +73,17 @@ class AsyncBody:
                 self.run.stop(Detached(error))
 
     async def _settle_calls(self) -> None:
-        """Calls that the body left behind in tasks of its own: those in mid-effect settle, those that wait go."""
+        """Calls that the body left behind in tasks of its own: what has begun settles, what waits for long goes.
+
+        A call that a replay has held back had begun the first time, so it is begun again (rule D3).
+        """
         while self._tasks:
-            for task in self._tasks:
-                if self._parked or self._gated or self._turns or self.run.reason is not None:
-                    task.cancel()
+            if self.run.reason is not None:
+                self._cancel_all()
+            for future in [*self._turns.values(), *self._gated]:
+                _resolve(future)
+            for future in self._parked:
+                future.cancel()
             try:
                 await asyncio.wait(set(self._tasks), timeout=LOOK_AGAIN_S)
             except asyncio.CancelledError as error:

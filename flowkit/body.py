@@ -63,25 +63,34 @@ Ending = Ended | Reason
 def run_operation(run: Run, call: BodyCall) -> Operation[Ending]:
     """Advance a run as far as it goes; returns how it ended, or why it stopped for now."""
     try:
-        if call.reopen is not None:
-            yield from _reopen(run, call.reopen)
-        if call.cancelled is not None:
-            return (yield from _finish_error(run, call, RunStatus.CANCELLED, RunCancelled(call.cancelled)))
-        if call.refuse is not None:
-            return (yield from _stop(run, call.refuse))
-        while True:
-            if run.journal.body_retry_at_ms > run.clock.now_ms():
-                yield Pause(run.task_id, RUN_KEY, run.journal.body_retry_at_ms)
-            outcome = yield RunBody(run.task_id, call.fn, call.args, call.kwargs)
-            ending = yield from _judge(run, call, outcome)
-            if ending is not None:
-                return ending
-            run.rewind((yield Reload(run.task_id)))
+        return (yield from _advance(run, call))
     except Unwind as unwind:
         return (yield from _stop(run, unwind.reason))
     except LeaseLost as lost:
         run.reason = Revoked(lost)
         return run.reason
+    except BaseException as error:
+        if isinstance(error, Exception | GeneratorExit):
+            raise
+        # Ctrl-C between two tries of the body: handed back, unless its ports are closed already
+        return (yield from _stop(run, run.reason or Detached(error)))
+
+
+def _advance(run: Run, call: BodyCall) -> Operation[Ending]:
+    if call.reopen is not None:
+        yield from _reopen(run, call.reopen)
+    if call.cancelled is not None:
+        return (yield from _finish_error(run, call, RunStatus.CANCELLED, RunCancelled(call.cancelled)))
+    if call.refuse is not None:
+        return (yield from _stop(run, call.refuse))
+    while True:
+        if run.journal.body_retry_at_ms > run.clock.now_ms():
+            yield Pause(run.task_id, RUN_KEY, run.journal.body_retry_at_ms)
+        outcome = yield RunBody(run.task_id, call.fn, call.args, call.kwargs)
+        ending = yield from _judge(run, call, outcome)
+        if ending is not None:
+            return ending
+        run.rewind((yield Reload(run.task_id)))
 
 
 def _reopen(run: Run, message: Message) -> Operation[None]:
