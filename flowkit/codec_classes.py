@@ -51,6 +51,14 @@ def is_record(cls: object) -> bool:
     return (attrs.has(cls) or dataclasses.is_dataclass(cls)) and _made_of_attributes(cls)
 
 
+def with_declared_types(cls: type, hints: Mapping[str, object]) -> dict[str, object]:
+    """The annotations, and where those say nothing, what attrs was told: by `type=`, or by `attrs.resolve_types`."""
+    if not attrs.has(cls):
+        return dict(hints)
+    told = {a.name: a.type for a in attrs.fields(cls) if a.type is not None and not isinstance(a.type, str)}
+    return {**told, **{name: hint for name, hint in hints.items() if hint is not Any or name not in told}}
+
+
 def record_plan(cls: type, hints: Mapping[str, object], plan_of: Callable[[object], Plan], untyped: Plan) -> Plan:
     """The plan of a class for which `is_record` holds.
 

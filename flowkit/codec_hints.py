@@ -17,7 +17,7 @@ import typing_extensions
 from cattrs import Converter
 
 from flowkit.codec_base import Json, Plan, Unencodable
-from flowkit.codec_classes import is_record, record_plan
+from flowkit.codec_classes import is_record, record_plan, with_declared_types
 from flowkit.codec_containers import Containers
 from flowkit.codec_hooks import hooks_of, install
 from flowkit.codec_scalars import PATH_HINTS, SCALARS, Scalar
@@ -99,14 +99,18 @@ class Plans:
 
     def _make_record(self, cls: type, arguments: tuple[object, ...]) -> Plan:
         known = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
-        hints = {name: substitute(hint, known) for name, hint in class_hints(cls).items()}
-        return record_plan(cls, hints, self.plan, self.untyped)
+        hints = with_declared_types(cls, class_hints(cls))
+        return record_plan(
+            cls, {name: substitute(hint, known) for name, hint in hints.items()}, self.plan, self.untyped
+        )
 
     def _make_class_plan(self, cls: type) -> Plan | None:
         if cls in self.tagging.own or cls.__module__ == "builtins":
             return None
         hooks = hooks_of(self._converter, cls)
-        if hooks is None or hooks.unstructure in self._own_hooks:
+        if hooks is None or (
+            isinstance(hooks.unstructure, types.FunctionType) and hooks.unstructure in self._own_hooks
+        ):
             return self._record(cls) if is_record(cls) else None
         unstructure, structure, tagging = hooks.unstructure, hooks.structure, self.tagging
 

@@ -6,17 +6,21 @@ from a builtin one. So what it does by default for such classes is taken back; h
 
 from __future__ import annotations
 
+import dataclasses
 from collections import abc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 from attrs import frozen
 from cattrs import Converter
 from cattrs.errors import StructureHandlerNotFoundError
 
 from flowkit.codec_base import Json, Plan
 from flowkit.codec_classes import is_record
+
+_BUILTIN_KINDS = (int, float, complex, abc.Iterable, abc.Awaitable, BaseException)
 
 
 @frozen
@@ -30,9 +34,9 @@ class Hooks:
 def install(converter: Converter, record: Callable[[type], Plan]) -> None:
     """Make flowkit's plans the converter's hooks for classes that no hook was registered for by class."""
     for builtin in (str, bytes, int, float, Path):
-        converter.register_unstructure_hook(builtin, _no_unstructure)
-        converter.register_structure_hook(builtin, _no_structure)
-    converter.register_structure_hook_factory(_is_builtin_kind, lambda _: _no_structure)
+        converter.register_unstructure_hook(builtin, _no_hook)
+        converter.register_structure_hook(builtin, _no_hook)
+    converter.register_structure_hook_factory(_is_more_than_its_fields, lambda _: _no_hook)
 
     def unstructure_hook(cls: type) -> Callable[[object], Json]:
         return record(cls).encode
@@ -51,16 +55,14 @@ def hooks_of(converter: Converter, cls: type) -> Hooks | None:
         hooks = Hooks(converter.get_unstructure_hook(cls), converter.get_structure_hook(cls))
     except StructureHandlerNotFoundError:
         return None
-    return None if hooks.unstructure is _no_unstructure or hooks.structure is _no_structure else hooks
+    return None if hooks.unstructure is _no_hook or hooks.structure is _no_hook else hooks
 
 
-def _is_builtin_kind(cls: object) -> bool:
-    return isinstance(cls, type) and issubclass(cls, (int, float, complex, abc.Iterable, abc.Awaitable))
+def _is_more_than_its_fields(cls: object) -> bool:
+    if not isinstance(cls, type) or is_record(cls):
+        return False
+    return issubclass(cls, _BUILTIN_KINDS) or attrs.has(cls) or dataclasses.is_dataclass(cls)
 
 
-def _no_unstructure(value: object) -> object:
-    raise NotImplementedError(value)  # only ever looked at, by `hooks_of`
-
-
-def _no_structure(data: object, cls: type) -> object:
-    raise NotImplementedError(data, cls)  # only ever looked at, by `hooks_of`
+def _no_hook(*_: object) -> object:
+    raise NotImplementedError  # `hooks_of` looks at it, nothing calls it

@@ -3,7 +3,7 @@
 import zlib
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import attrs
 import pytest
@@ -207,3 +207,38 @@ def test_converter_of_the_user_is_not_changed() -> None:
     before = converter.unstructure({"a": (date.min, Money(1))}), converter.structure("3", int)
     JsonCodec(converter)
     assert before == (converter.unstructure({"a": (date.min, Money(1))}), converter.structure("3", int))
+
+
+def test_hooks_may_refuse_in_flowkits_way() -> None:
+    """A `SerializationError` of a hook is told as it is; what a hook made and nobody can store has no path."""
+    converter = Converter()
+
+    def refuse(_: Money) -> Never:
+        raise SerializationError("money is not written down")
+
+    converter.register_unstructure_hook(Money, refuse)
+    converter.register_structure_hook(Money, lambda data, _: Money(data))
+    with pytest.raises(SerializationError, match=r"^money is not written down$"):
+        JsonCodec(converter).to_json([Money(1)])
+    converter.register_unstructure_hook(Money, lambda _: [object()])
+    with pytest.raises(SerializationError, match=r"^\$: object cannot be stored"):
+        JsonCodec(converter).to_json([Money(1)])
+
+
+def test_hooks_need_not_be_functions() -> None:
+    """Any callable will do, hashable or not."""
+
+    @attrs.define
+    class Unstructure:
+        def __call__(self, money: Money) -> int:
+            return money.cents
+
+    @attrs.define
+    class Structure:
+        def __call__(self, data: int, cls: type[Money]) -> Money:
+            return cls(data)
+
+    converter = Converter()
+    converter.register_unstructure_hook(Money, Unstructure())
+    converter.register_structure_hook(Money, Structure())
+    assert there_and_back(JsonCodec(converter), [Money(3)]) == [Money(3)]

@@ -420,7 +420,9 @@ def test_exceptions_are_values_too() -> None:
         assert [type(each) for each in back] == [Declined, ExceptionGroup]
         assert vars(back[0]) == {"code": 1, "detail": "d", "parts": (1, {"d"})}
         assert back[1].exceptions[0].args == (1,)
-    for value in ({"a": [local_error()]}, {"a": [ValueError(object())]}, {"a": [circular()]}):
+    lost: list[BaseException] = [local_error(), ValueError(object()), circular(), ExceptionGroup("g", [Made("a", "b")])]
+    lost[-1].args[1][0].args = (object(),)
+    for value in ({"a": [error]} for error in lost):
         with pytest.raises(SerializationError, match=r"^\$\.a\[0\]"):
             codec.to_json(value)
 

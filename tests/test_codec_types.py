@@ -20,6 +20,7 @@ from typing import (
     NewType,
     NotRequired,
     Optional,
+    ParamSpec,
     TypedDict,
     TypeVar,
     Union,
@@ -29,11 +30,14 @@ from zoneinfo import ZoneInfo
 
 import attrs
 import pytest
+import typing_extensions
+from cattrs import Converter
 
 from flowkit.codec import JsonCodec
 from flowkit.errors import SerializationError
 
 T = TypeVar("T")
+P = ParamSpec("P")
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
@@ -131,6 +135,13 @@ class LooselyHashed:
     """An attrs class that keeps its hash in its `__dict__`."""
 
     key: str
+
+
+@attrs.define
+class Failure(Exception):
+    """An attrs class that is an exception."""
+
+    code: int
 
 
 @dataclasses.dataclass
@@ -548,3 +559,88 @@ def test_changed_annotation_reads_what_it_can() -> None:
     assert codec.from_json(codec.to_json({1: 2}, dict[int, int]), Any) == {1: 2}
     assert codec.from_json(codec.to_json(ITEM), Item) == ITEM
     assert codec.from_json(codec.to_json(Colour.RED), Colour) is Colour.RED
+
+
+def test_subclasses_of_what_is_known_are_refused_or_kept_whole() -> None:
+    """A class with fields that also is a dict, list or exception has more to it than its fields."""
+
+    @attrs.define
+    class Shelf(dict[str, int]):
+        name: str
+
+    @dataclasses.dataclass
+    class Row(list[int]):
+        name: str = ""
+
+    for value in (Shelf("a"), Row("b")):
+        for hint in (Any, type(value), type(value) | int):
+            with pytest.raises(SerializationError, match=r"convert it with|define the class at module level"):
+                there_and_back(value, hint)
+    back = there_and_back(Failure(3), Failure)
+    assert isinstance(back, Failure)
+    assert (back.code, back.args) == (3, (3,))
+
+
+def test_forged_and_removed_enum_members_are_refused() -> None:
+    """What is no member is not written, and a member that is gone is not guessed."""
+    forged = object.__new__(Colour)
+    forged._name_ = "GREEN"
+    with pytest.raises(SerializationError, match="is no member of Colour"):
+        there_and_back(forged, Colour)
+    with pytest.raises(SerializationError, match="Colour has no member 'GREEN'"):
+        JsonCodec().from_json("GREEN", Colour)
+
+
+def test_types_that_attrs_was_told() -> None:
+    """A type that is given without an annotation, or resolved later, counts as one."""
+
+    @attrs.define
+    class Later:
+        inner: "Inner"
+
+    @attrs.define
+    class Inner:
+        when: datetime
+
+    made = attrs.make_class("made", {"inner": attrs.field(type=Inner), "free": attrs.field()})
+    attrs.resolve_types(Later, localns={"Inner": Inner})
+    for value in (Later(Inner(WHEN)), made(Inner(WHEN), (1,))):
+        assert twins(there_and_back(value, type(value)), value)
+
+
+def test_generic_aliases_and_type_aliases() -> None:
+    """Names for annotations are looked through; what cannot be substituted says nothing."""
+
+    @attrs.define
+    class Holder(Generic[P, T]):
+        call: typing.Callable[P, T]
+        value: T
+
+    @attrs.define
+    class Local:
+        when: datetime
+
+    box_of = typing_extensions.TypeAliasType("box_of", Box[T], type_params=(T,))
+    name = typing_extensions.TypeAliasType("name", list[Local])
+    circle = NewType("circle", int)
+    circle.__supertype__ = circle  # type: ignore[attr-defined]  # that is the point
+    values: list[tuple[object, object]] = [
+        (Box(Local(WHEN)), box_of[Local]),
+        ([Local(WHEN)], name),
+        (5, circle),
+        (Holder([1], Local(WHEN)), Holder[[int], Local]),  # type: ignore[arg-type]  # no function, no matter
+        (Box(Local(WHEN)), Box[Local]),
+    ]
+    for value, hint in values:
+        assert twins(there_and_back(value, hint), value), hint
+
+
+def test_generic_class_with_hooks_of_its_own() -> None:
+    """Hooks that are registered for a generic class serve all its aliases."""
+    converter = Converter()
+    converter.register_unstructure_hook(Box, lambda box: [box.content])
+    converter.register_structure_hook(Box, lambda data, _: Box(data[0]))
+    codec = JsonCodec(converter)
+    for hint in (Box, Box[int], Box[Box[int]], Any):
+        assert codec.to_json(Box(1), hint) in ([1], {"$": f"{__name__}:Box", "=": [1]})
+        assert there_and_back(Box(Box(1)), hint, codec) == Box(Box(1))
