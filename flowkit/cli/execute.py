@@ -17,7 +17,7 @@ from flowkit.codec import Json
 from flowkit.config import redact
 from flowkit.documents import describe_error, result_json
 from flowkit.engine import Engine
-from flowkit.errors import FlowkitError, RunConflict
+from flowkit.errors import FlowkitError, RunBlocked, RunConflict
 from flowkit.flow import Flow
 from flowkit.inspection import same_run
 from flowkit.records import Durability, NewRun, RunStatus, Snapshot
@@ -115,6 +115,8 @@ def _advance(engine: Engine, order: Order, new: NewRun) -> tuple[Board, Stop, Sy
             stop.received = stop.received or signal.SIGINT
         except SystemExit as error:
             left = error
+        except RunBlocked:
+            pass  # that is stored too, and told from there
         except FlowkitError as error:
             if durable:
                 error.add_note(f"What was completed is kept. Resume with:\n  {order.resume_command}")

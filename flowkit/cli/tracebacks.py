@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import traceback
 from pathlib import Path
 
 import flowkit
 
-_OURS = str(Path(flowkit.__file__).parent)
+_MACHINERY = (str(Path(flowkit.__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
 
 
 def user_traceback(error: BaseException) -> str:
@@ -32,4 +33,4 @@ def _trim(told: traceback.TracebackException) -> None:
 
 
 def _is_machinery(frame: traceback.FrameSummary) -> bool:
-    return frame.filename.startswith((_OURS, "<frozen importlib"))
+    return frame.filename.startswith(_MACHINERY)
