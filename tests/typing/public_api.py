@@ -7,7 +7,22 @@ from typing import assert_type
 from uuid import UUID
 
 import flowkit
-from flowkit import Flow, Retry, RunHandle, RunResult, RunStatus, current_run, now, patched, rng, step, task, uuid4
+from flowkit import (
+    Flow,
+    Retry,
+    RunHandle,
+    RunResult,
+    RunStatus,
+    current_run,
+    now,
+    on_rollback,
+    patched,
+    rng,
+    saga,
+    step,
+    task,
+    uuid4,
+)
 
 
 @dataclass
@@ -21,6 +36,12 @@ class Order:
 def reserve(order: Order, *, count: int = 1) -> str:
     """A plain step."""
     return order.id * count
+
+
+@reserve.compensate
+def release(reservation: str, order: Order) -> None:
+    """Undo the plain step."""
+    assert_type(reservation + order.id, str)
 
 
 @step(name="charge-card", retry=Retry(attempts=5, on=(ConnectionError,)), timeout="10s")
@@ -46,6 +67,8 @@ def prepare(order: Order) -> str:
     assert_type(uuid4(), UUID)
     assert_type(rng(), Random)
     assert_type(patched("new-rule"), bool)
+    with saga("stock"):
+        on_rollback(release, "r", order)
     flowkit.sleep("3d")
     flowkit.sleep(timedelta(minutes=2))
     return reserve(order)
@@ -62,6 +85,8 @@ async def process(order: Order) -> list[int]:
     assert_type(await step.run("charge", charge, order, reservation), int)
     assert_type(await step.aio.run("reserve", reserve, order), str)
     assert_type(await prepare.aio(order), str)
+    async with saga("payment"):
+        on_rollback(charge, order, "r")
     await flowkit.aio.sleep(5)
     return [1]
 
