@@ -548,10 +548,13 @@ def _child_answer(parent: Run, run_id: str, reply: ReplyTo, ending: Ending | Non
         case Blocked(error=error):
             parent.stop(Blocked(RunBlocked(f"its child run {run_id!r} is blocked: {error}")))
             raise asyncio.CancelledError from error
-        case Detached(error=error):
-            raise error
         case Suspended():
             return ChildWaits(reply.message_id)
+        case Detached(error=error):
+            if isinstance(error, Exception):  # X5: handed back, so it goes on elsewhere
+                return ChildWaits(reply.message_id)
+            parent.stop(Detached(error))
+            raise asyncio.CancelledError from error
         case Revoked(error=error) if not isinstance(error, LeaseLost):
             raise error
         case _:
