@@ -72,7 +72,7 @@ def diagnose(engine: Engine, known: AbstractSet[str] | None) -> Diagnosis:
     write_ms = _median_write_ms(engine.storage)
     counts = engine.storage.stats()
     queues = tuple(_waiting(each, known) for each in counts.queues)
-    advice = [*_durability_advice(level, write_ms), *_run_advice(counts.by_status, queues)]
+    advice = [*durability_advice(level, write_ms), *_run_advice(counts.by_status, queues)]
     return Diagnosis(level, SURVIVES[level], write_ms, counts.by_status, queues, tuple(advice))
 
 
@@ -90,7 +90,8 @@ def _waiting(count: QueueCount, known: AbstractSet[str] | None) -> Waiting:
     return Waiting(count.queue, count.task, count.ready, None if known is None else count.task in known)
 
 
-def _durability_advice(level: Durability, write_ms: float) -> list[str]:
+def durability_advice(level: Durability, write_ms: float) -> list[str]:
+    """What to change about how durable the storage is."""
     match level:
         case Durability.MEMORY:
             return ["runs are lost with the process; use disk:PATH to keep them"]

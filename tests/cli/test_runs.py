@@ -1,0 +1,286 @@
+"""`flowkit runs`: lists, timelines, and what changes a run's course."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowkit.cli.timeline import Span
+from flowkit.cli.times import seconds_text
+from flowkit.codec import Json, JsonCodec
+from flowkit.entries import Entry, Kind, Phase, encode
+from flowkit.flow import Flow
+from flowkit.inspection import RecordedCall, recorded_calls
+from flowkit.records import NewRun, RunStatus
+
+Call = Callable[..., Any]
+ORDER = json.dumps({"order": {"id": "a"}})
+
+
+# ---- list -----------------------------------------------------------------------------------------------------------
+
+
+def test_list_shows_runs_newest_first(flowkit: Call, shop: str) -> None:
+    """The table has a line for each run, with its task, status, and what there is to remark."""
+    flowkit("run", f"{shop}:process", "--input", ORDER, "--run-id", "first")
+    flowkit("run", f"{shop}:refuse", "--input", '"no"', "--run-id", "second")
+    lines = [line.rstrip() for line in flowkit("runs", "list").out.splitlines()]
+    assert lines[0].split() == ["run", "task", "status", "created", "took", "recorded", "remarks"]
+    assert lines[1].split()[:3] == ["second", "shop-refuse", "failed"]
+    assert lines[2].split()[:3] == ["first", "shop-order", "succeeded"]
+    assert lines[2].endswith("#shop")
+
+
+def test_list_as_json_pages(flowkit: Call, shop: str) -> None:
+    """A page holds --limit runs and the cursor of the next."""
+    for number in range(3):
+        flowkit("run", f"{shop}:nothing", "--run-id", f"n{number}")
+    first = flowkit("runs", "list", "--limit", "2", "--json").json
+    assert [run["run_id"] for run in first["runs"]] == ["n2", "n1"]
+    rest = flowkit("runs", "list", "--cursor", first["cursor"], "--json").json
+    assert ([run["run_id"] for run in rest["runs"]], rest["cursor"]) == (["n0"], None)
+    assert f"--cursor {first['cursor']}" in flowkit("runs", "list", "--limit", "2").out
+
+
+def test_list_narrows(flowkit: Call, shop: str) -> None:
+    """--status, --task and --tag narrow the list; an empty one says so."""
+    flowkit("run", f"{shop}:process", "--input", ORDER, "--run-id", "o")
+    flowkit("run", f"{shop}:refuse", "--input", '"no"', "--run-id", "r")
+
+    def ids(*options: str) -> list[str]:
+        return [run["run_id"] for run in flowkit("runs", "list", *options, "--json").json["runs"]]
+
+    assert ids("--status", "failed") == ["r"]
+    assert ids("--task", "shop-order") == ids("--tag", "shop") == ["o"]
+    assert flowkit("runs", "list", "--status", "blocked").out == "no runs\n"
+    assert flowkit("runs", "list", "--status", "asleep").code == 2
+
+
+def test_list_marks_runs_of_unknown_tasks(flowkit: Call, shop: str, flow: Flow) -> None:
+    """With --app, a run that waits for code which has its task is marked."""
+    flow.engine.create(NewRun("lost", "nobodys-task", b"{}", queue="slow", priority=1))
+    flowkit("run", f"{shop}:leave", "--run-id", "known")
+    out = flowkit("runs", "list", "--app", shop).out
+    [lost] = [line for line in out.splitlines() if line.startswith("lost")]
+    [known] = [line for line in out.splitlines() if line.startswith("known")]
+    assert lost.rstrip().endswith("unknown task, queue slow")
+    assert "unknown" not in known
+    found = flowkit("runs", "list", "--app", shop, "--json").json["runs"]
+    assert {run["run_id"]: run["task_known"] for run in found} == {"lost": False, "known": True}
+
+
+def test_list_remarks(flowkit: Call, flow: Flow) -> None:
+    """What a run waits for, that it was asked to stop, and whose child it is, stand in the remarks."""
+    flow.engine.create(NewRun("later", "t", b"{}", start_at_ms=flow.engine.clock.now_ms() + 3_600_000))
+    flow.engine.create(NewRun("child", "t", b"{}", parent="later"))
+    flow.cancel("child")
+    out = flowkit("runs", "list").out
+    assert "due in 1h" in out
+    assert "cancel asked, child of later" in out
+
+
+# ---- show -----------------------------------------------------------------------------------------------------------
+
+
+def test_show_draws_the_timeline(flowkit: Call, shop: str) -> None:
+    """Input, outcome, and each step with its bar, tries, outcome and errors."""
+    flowkit("run", f"{shop}:process", "--input", '{"order": {"id": "a"}, "fails": 1}', "--run-id", "o1")
+    out = flowkit("runs", "show", "o1", "--values").out
+    assert out.startswith("o1  shop-order  succeeded\n")
+    assert 'input    (order={"id": "a", "count": 1}, fails=1)' in out
+    assert 'value    {"reservation": "reserved a", "paid": 10}' in out
+    [charge] = [line for line in out.splitlines() if " charge " in line]
+    assert charge.split()[-2:] == ["2", "✓"]
+    assert "ConnectionError: the bank is away" in out
+    assert '"reserved a"' in out
+
+
+def test_show_tells_a_failure(flowkit: Call, shop: str) -> None:
+    """A failed run shows its error, at the top and at the step."""
+    flowkit("run", f"{shop}:refuse", "--input", '"no reason"', "--run-id", "r1")
+    out = flowkit("runs", "show", "r1").out
+    assert "error    Refused: no reason" in out
+    assert "✗ failed" in out
+    assert "shop-refuse itself" in out
+
+
+def test_show_as_json(flowkit: Call, shop: str) -> None:
+    """The document holds the run, its input, its outcome and every recorded call."""
+    flowkit("run", f"{shop}:process", "--input", '{"order": {"id": "a"}, "fails": 1}', "--run-id", "o1")
+    shown = flowkit("runs", "show", "o1", "--json").json
+    assert (shown["run_id"], shown["task"], shown["status"], shown["entries"]) == ("o1", "shop-order", "succeeded", 3)
+    assert shown["input"] == {"args": [], "kwargs": {"order": {"id": "a", "count": 1}, "fails": 1}}
+    assert (shown["value"], shown["error"], shown["unreadable"]) == (
+        {"reservation": "reserved a", "paid": 10},
+        None,
+        None,
+    )
+    assert [(call["name"], call["state"], call["attempts"], call["value"]) for call in shown["timeline"]] == [
+        ("reserve", "done", 1, "reserved a"),
+        ("charge", "done", 2, 10),
+    ]
+    assert shown["timeline"][1]["errors"] == ["ConnectionError: the bank is away"]
+
+
+def test_show_of_a_run_that_is_not_there(flowkit: Call) -> None:
+    """An unknown run is exit code 4, in words and in JSON."""
+    assert flowkit("runs", "show", "nowhere").code == 4
+    ended = flowkit("runs", "show", "nowhere", "--json")
+    assert (ended.code, ended.json["exit_code"]) == (4, 4)
+
+
+def test_show_of_a_run_that_waits(flowkit: Call, flow: Flow) -> None:
+    """A run that nobody has begun shows its queue and when it is due."""
+    due_ms = flow.engine.clock.now_ms() + 60_000
+    flow.engine.create(NewRun("later", "t", b"{}", queue="slow", tags=("vip",), parent="p", start_at_ms=due_ms))
+    out = flowkit("runs", "show", "later").out
+    assert "nothing recorded yet" in out
+    for words in ("due ", "queue    slow", "tags     vip", "parent   p", "has format None"):
+        assert words in out
+
+
+def test_show_of_what_this_codec_cannot_read(flowkit: Call, flow: Flow) -> None:
+    """Of a run written by another codec the timeline is drawn all the same, and what is unreadable is said."""
+    flow.engine.create(NewRun("o2", "t", b"\xff", entries=(b'[1,"step","done","1","secret",1000,"",5]\n\xff\xff',)))
+    shown = flowkit("runs", "show", "o2", "--json").json
+    assert [(call["name"], call["value"]) for call in shown["timeline"]] == [("secret", None)]
+    assert "codec" in shown["unreadable"]
+    assert "secret" in flowkit("runs", "show", "o2").out
+
+
+def test_long_runs_are_folded(flowkit: Call, flow: Flow) -> None:
+    """Of a long run the first and last steps are shown, and those that failed; --all shows every one."""
+    codec = JsonCodec()
+    entries = [encode(codec, Entry(Kind.STEP, Phase.DONE, str(n), f"s{n}", 1000 + n)) for n in range(1, 201)]
+    entries[99] = encode(
+        codec, Entry(Kind.STEP, Phase.FAILED, "100", "s100", 1100, "", {"error": {"error": "x:Bad"}, "attempts": 1})
+    )
+    flow.engine.create(NewRun("long", "t", b"{}", entries=tuple(entries)))
+    out = flowkit("runs", "show", "long").out
+    assert "… 39 more" in out
+    assert "… 80 more" in out
+    assert " s100 " in out
+    assert " s101 " not in out
+    assert " s101 " in flowkit("runs", "show", "long", "--all").out
+    assert "reused" in out
+
+
+def test_bars_stay_within_the_picture() -> None:
+    """However early, late or short a call is, its bar has a place in the picture."""
+    span = Span(0, 100, 20)
+    for began, ended in ((0, 100), (0, 0), (100, 100), (99, None), (50, 51), (0, 1)):
+        bar = span.bar(RecordedCall("step", "s", "1", "done", began, ended)).plain
+        assert 1 <= len(bar) <= 20
+        assert bar.strip(" ")
+
+
+def test_recorded_calls_put_entries_together() -> None:
+    """Attempts, starts and outcomes of one operation are one call; what befell the run stands beside them."""
+    codec = JsonCodec()
+    error: Json = {"error": "builtins:ValueError", "args": ["bad"]}
+    entries = (
+        Entry(Kind.STEP, Phase.BEGUN, "1", "once", 1000),
+        Entry(Kind.STEP, Phase.DONE, "1", "once", 1010, "", "v", 10),
+        Entry(Kind.STEP, Phase.ATTEMPT, "2", "s", 1030, "", {"attempt": 1, "retry_at": 1040, "error": error}, 5),
+        Entry(Kind.STEP, Phase.FAILED, "2", "s", 1050, "", {"error": error, "attempts": 2}, 5),
+        Entry(Kind.RUN, Phase.FAILED, "", "t", 1051, "", {"error": error, "again": ["2"]}),
+        Entry(Kind.RUN, Phase.REOPENED, "", "run", 1060, "", {"keys": ["2"]}),
+        Entry(Kind.STEP, Phase.DONE, "2", "s", 1070, "", 7, 3),
+        Entry(Kind.SLEEP, Phase.BEGUN, "3", "sleep", 1071, "", 9999),
+    )
+    with Flow("memory:", worker=False) as flow:
+        flow.engine.create(NewRun("r", "t", b"{}", entries=tuple(encode(codec, entry) for entry in entries)))
+        calls = recorded_calls(codec, flow.engine.load("r"))
+    assert calls == (
+        RecordedCall("step", "once", "1", "done", 1000, 1010, 1, (), "v"),
+        RecordedCall("step", "s", "2", "done", 1025, 1070, 3, ("ValueError: bad", "ValueError: bad"), 7),
+        RecordedCall("run", "t", "", "failed", 1051, 1051, 1, ("ValueError: bad",)),
+        RecordedCall("run", "run", "", "reopened", 1060, 1060, 1),
+        RecordedCall("sleep", "sleep", "3", "begun", 1071, None, 0, (), 9999),
+    )
+
+
+# ---- cancel, retry, fork, prune -------------------------------------------------------------------------------------
+
+
+def test_cancel(flowkit: Call, shop: str, flow: Flow) -> None:
+    """A run that is under way is asked to stop; one that has ended, or does not exist, is reported, each on its own."""
+    flowkit("run", f"{shop}:leave", "--run-id", "going")
+    flowkit("run", f"{shop}:nothing", "--run-id", "ended")
+    done = flowkit("runs", "cancel", "nowhere", "ended", "going")
+    assert done.code == 4
+    assert "run going is asked to stop" in done.out
+    assert "run 'ended' is succeeded" in done.err
+    assert flow.engine.snapshot("going").header.cancel
+    as_json = flowkit("runs", "cancel", "ended", "--json")
+    assert (as_json.code, as_json.json["exit_code"], as_json.json["runs"][0]["ok"]) == (6, 6, False)
+    assert flowkit("runs", "cancel", "going", "--json").json["runs"][0] == {
+        "run_id": "going",
+        "ok": True,
+        "error": None,
+    }
+
+
+def test_retry_reopens(flowkit: Call, shop: str, flow: Flow) -> None:
+    """A failed run is reopened; `flowkit run` with its id goes on with it."""
+    flowkit("run", f"{shop}:process", "--input", '{"order": {"id": "a"}, "fails": 2}', "--run-id", "o1")
+    done = flowkit("runs", "retry", "o1")
+    assert (done.code, "go on with: flowkit run ... --run-id o1" in done.out) == (0, True)
+    assert flow.handle("o1").status() is RunStatus.PENDING
+    assert flowkit("run", f"{shop}:process", "--run-id", "o1").code == 0
+    assert flowkit("runs", "retry", "o1").code == 6
+
+
+def test_fork_reuses_what_came_before(flowkit: Call, shop: str) -> None:
+    """A fork has the arguments of the run, and its results before the step named."""
+    flowkit("run", f"{shop}:process", "--input", ORDER, "--run-id", "o1")
+    done = flowkit("runs", "fork", "o1", "--from-step", "charge", "--new-id", "o2")
+    assert done.out == "o2\n"
+    again = flowkit("run", f"{shop}:process", "--run-id", "o2", "--json")
+    assert (again.json["steps"], again.json["replayed"]) == (1, 1)
+    afresh = flowkit("runs", "fork", "o1", "--json").json
+    assert (afresh["forked_from"], afresh["entries"], afresh["status"]) == ("o1", 0, "pending")
+    assert flowkit("runs", "fork", "o1", "--from-step", "nosuch").code == 2
+
+
+def test_prune_forgets_finished_runs(flowkit: Call, shop: str) -> None:
+    """Runs that finished long enough ago are forgotten, unfinished ones never."""
+    flowkit("run", f"{shop}:nothing", "--run-id", "ended")
+    flowkit("run", f"{shop}:leave", "--run-id", "going")
+    assert "0 finished runs older than 1h forgotten" in flowkit("runs", "prune", "--older-than", "1h").out
+    flowkit("run", f"{shop}:nothing", "--run-id", "ended2")
+    pruned = flowkit("runs", "prune", "--older-than", "0", "--json").json["pruned"]
+    left = {run["run_id"] for run in flowkit("runs", "list", "--json").json["runs"]}
+    assert len(left) + pruned == 3
+    assert "going" in left
+    assert flowkit("runs", "prune", "--older-than", "soon").code == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0000005, "0 µs"),
+        (0.0005, "500 µs"),
+        (0.25, "250 ms"),
+        (59.94, "59.9 s"),
+        (60, "1m"),
+        (75, "1m 15s"),
+        (3600, "1h"),
+        (5400, "1h 30m"),
+        (93_600, "1d 2h"),
+        (172_800, "2d"),
+    ],
+)
+def test_durations_are_readable(seconds: float, text: str) -> None:
+    """A duration is told in the one or two units that matter."""
+    assert seconds_text(seconds) == text
+
+
+def test_code_that_prints_while_imported_leaves_stdout_alone(flowkit: Call, write: Callable[[str, str], Path]) -> None:
+    """With --json, what --app code prints while it is imported goes to stderr."""
+    file = write("chatty.py", "print('hello')\n")
+    assert flowkit("runs", "list", "--app", str(file), "--json").json == {"runs": [], "cursor": None}
