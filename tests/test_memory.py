@@ -232,7 +232,8 @@ def test_forgotten_runs_leave_no_index_behind(memory: MemoryStorage) -> None:
 
     assert memory.purge(100) == 10
     state = memory._state  # noqa: SLF001 - what it holds is told nowhere else
-    assert (state.by_tag, state.by_task, state.runs, state.numbered, state.tokens) == ({}, {}, {}, {}, {})
+    assert (state.runs, state.tokens, state.index.runs) == ({}, {}, {})
+    assert (state.index._by_tag, state.index._by_task) == ({}, {})  # noqa: SLF001 - as above
 
 
 # ---- the orders

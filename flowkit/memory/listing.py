@@ -5,18 +5,15 @@ from __future__ import annotations
 from itertools import islice
 
 from flowkit.errors import StorageError
-from flowkit.memory.order import NumberSet
 from flowkit.memory.run import Run
 from flowkit.memory.state import State
 from flowkit.records import Counts, Page, QueueCount, RunQuery
 
-_NOTHING = NumberSet()
-
 
 def page(state: State, query: RunQuery, cursor: str | None, limit: int) -> Page:
     """One page, newest first. The cursor is the number of the last run shown, so later runs do not shift pages."""
-    narrowest = min(_candidates(state, query), key=len)
-    matching = (run for number in narrowest.below(_bound(cursor, state)) if _fits(run := state.numbered[number], query))
+    numbers = state.index.narrowest(query).below(_bound(cursor, state))
+    matching = (run for number in numbers if _fits(run := state.index.runs[number], query))
     runs = list(islice(matching, limit + 1))
     more = len(runs) > limit > 0
     shown = runs[:limit]
@@ -25,7 +22,7 @@ def page(state: State, query: RunQuery, cursor: str | None, limit: int) -> Page:
 
 def counts(state: State) -> Counts:
     """How many runs there are of each status, and how many are ready in each queue."""
-    by_status = {status: len(numbers) for status, numbers in state.by_status.items()}
+    by_status = {status: len(numbers) for status, numbers in state.index.by_status.items()}
     waiting = sorted((pair, lane.ready_count) for pair, lane in state.lanes.items() if lane.ready_count)
     return Counts(by_status, tuple(QueueCount(queue, task, ready) for (queue, task), ready in waiting))
 
@@ -38,17 +35,6 @@ def purge(state: State, before_ms: int, limit: int) -> int:
             return forgotten
         state.forget(first[1])
     return max(limit, 0)
-
-
-def _candidates(state: State, query: RunQuery) -> list[NumberSet]:
-    found = [state.everything]
-    if query.status is not None:
-        found.append(state.by_status[query.status])
-    if query.task is not None:
-        found.append(state.by_task.get(query.task, _NOTHING))
-    if query.tag is not None:
-        found.append(state.by_tag.get(query.tag, _NOTHING))
-    return found
 
 
 def _fits(run: Run, query: RunQuery) -> bool:

@@ -6,11 +6,11 @@ that called it puts it into the next one, so heaps, counts and indexes cannot dr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from threading import Condition, Lock
 from typing import assert_never
 
-from flowkit.memory.order import NumberSet, Shelf
+from flowkit.memory.index import Index
+from flowkit.memory.order import Shelf
 from flowkit.memory.run import Lane, Place, Run
 from flowkit.records import (
     Block,
@@ -45,14 +45,10 @@ class State:
         self.work = Condition(self.lock)  # told when a run becomes ready or a timer is set
         self.watchers: dict[str, set[Condition]] = {}  # who waits for a change of one run
         self.runs: dict[str, Run] = {}
-        self.numbered: dict[int, Run] = {}
+        self.index = Index()
         self.lanes: dict[tuple[str, str], Lane] = {}
         self.tokens: dict[str, dict[Run, None]] = {}  # what each grant still owns
         self.finished: Shelf[Run] = Shelf()
-        self.everything = NumberSet()
-        self.by_status: dict[RunStatus, NumberSet] = {status: NumberSet() for status in RunStatus}
-        self.by_task: dict[str, NumberSet] = {}
-        self.by_tag: dict[str, NumberSet] = {}
         self.values: dict[str, tuple[bytes, int]] = {}
         self.next_number = 1
 
@@ -68,11 +64,7 @@ class State:
         run = Run(new, seq, lane, created_ms=now_ms, updated_ms=now_ms, entries=list(new.entries))
         lane.ready_count += 1
         self.runs[new.run_id] = run
-        self.numbered[seq] = run
-        self.everything.add(seq)
-        self.by_status[run.status].add(seq)
-        for index, name in self._names(run):
-            index.setdefault(name, NumberSet()).add(seq)
+        self.index.add(run)
         if new.grant is not None:
             self.take(run, new.grant, now_ms)
         elif new.start_at_ms is not None and new.start_at_ms > now_ms:
@@ -85,13 +77,7 @@ class State:
         """Remove a run and all that is kept of it."""
         self._leave(run)
         del self.runs[run.new.run_id]
-        del self.numbered[run.seq]
-        self.everything.remove(run.seq)
-        self.by_status[run.status].remove(run.seq)
-        for index, name in self._names(run):
-            index[name].remove(run.seq)
-            if not index[name]:
-                del index[name]
+        self.index.remove(run)
         self._tell_watchers(run)
 
     # ---- leases
@@ -108,7 +94,7 @@ class State:
         self.tokens.setdefault(grant.token, {})[run] = None
         self.lease_until(run, now_ms + grant.lease_ms)
         if run.status is not RunStatus.COMPENSATING:
-            self._set_status(run, RunStatus.RUNNING)
+            self.index.set_status(run, RunStatus.RUNNING)
         self._touch(run, now_ms)
         return run.lease(grant.token)
 
@@ -150,7 +136,7 @@ class State:
         if not isinstance(then, Go):
             self._let_go(run, then, now_ms)
         elif then.status is not run.status:
-            self._set_status(run, then.status)
+            self.index.set_status(run, then.status)
         self._touch(run, now_ms)
 
     def _let_go(self, run: Run, then: Yield | Suspend | Block | Finish, now_ms: int) -> None:
@@ -228,7 +214,7 @@ class State:
         run.result = None
         run.lane.ready.put(run, run.rank(now_ms))
         if run.status is not RunStatus.COMPENSATING:
-            self._set_status(run, RunStatus.PENDING)
+            self.index.set_status(run, RunStatus.PENDING)
         self.work.notify_all()
 
     def _wait(self, run: Run, wake_at_ms: int | None, enough: int | None) -> None:
@@ -237,7 +223,7 @@ class State:
         run.due_ms = wake_at_ms
         run.inbox_at_least = enough
         if run.status is RunStatus.RUNNING:  # a delayed one stays pending
-            self._set_status(run, RunStatus.WAITING)
+            self.index.set_status(run, RunStatus.WAITING)
         if wake_at_ms is not None:
             run.lane.due.put(run, (wake_at_ms, run.seq))
             run.lane.timers_set += 1
@@ -250,7 +236,7 @@ class State:
         self._leave(run)
         run.place = Place.BLOCKED
         run.result = reason
-        self._set_status(run, RunStatus.BLOCKED)
+        self.index.set_status(run, RunStatus.BLOCKED)
 
     def _finish(self, run: Run, status: RunStatus, result: bytes, now_ms: int) -> None:
         self._leave(run)
@@ -259,15 +245,9 @@ class State:
         run.finished_ms = now_ms
         run.inbox.clear()
         self.finished.put(run, (now_ms, run.seq))
-        self._set_status(run, status)
+        self.index.set_status(run, status)
 
     # ---- bookkeeping
-
-    def _set_status(self, run: Run, status: RunStatus) -> None:
-        if status is not run.status:
-            self.by_status[run.status].remove(run.seq)
-            self.by_status[status].add(run.seq)
-            run.status = status
 
     def _touch(self, run: Run, now_ms: int) -> None:
         run.updated_ms = now_ms
@@ -278,11 +258,6 @@ class State:
     def _tell_watchers(self, run: Run) -> None:
         for watcher in self.watchers.get(run.new.run_id, ()):
             watcher.notify()
-
-    def _names(self, run: Run) -> Iterator[tuple[dict[str, NumberSet], str]]:
-        yield self.by_task, run.new.task
-        for tag in set(run.new.tags):
-            yield self.by_tag, tag
 
 
 def _takes(run: Run, kind: MessageKind) -> bool:
