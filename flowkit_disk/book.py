@@ -48,8 +48,8 @@ class Book:
         return run
 
     def _add_tail(self, run: Run) -> None:
-        last = self.rows.last(keys.log(run.number))
-        if last is not None and (position := int(last[0][-15:])) > run.position:
+        last = self.rows.last_tag(keys.log(run.number))
+        if last is not None and (position := keys.position(last[0])) > run.position:
             add_tail(run, position, *unpack_tail(last[1]))
 
     def has_read(self, run_id: str) -> bool:
@@ -101,7 +101,7 @@ class Book:
         parts = tuple(self.part(entry) for entry in entries)
         row = LogRow(kind, run.length, self.now_ms, commit_id, parts, note)
         run.position += 1
-        self.rows.put(keys.entry(run.number, run.position), pack_row(row))
+        self.rows.put(keys.entry(run.number, run.position), *pack_row(row))
         run.length += len(row.entries)
         run.updated_ms = self.now_ms
         self.touch(run)

@@ -166,8 +166,8 @@ class Changes:
             case MessageKind.REOPEN:
                 run.crashes = 0
                 run.cancel = False
-                run.finished_ms = None
                 self._ready(run)
+                run.finished_ms = None
             case MessageKind.EVENT | MessageKind.CHILD:
                 if run.inbox_at_least is not None and run.inbox >= run.inbox_at_least:
                     self._ready(run)

@@ -7,7 +7,6 @@ inside SQLite.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -19,11 +18,11 @@ from flowkit_disk import failures, forks
 from flowkit_disk.directory import Directory
 from flowkit_disk.locks import WriteLock
 from flowkit_disk.rows import PRAGMAS, Rows, probe
-from flowkit_disk.signals import EPOCH_AND_WATCHERS, Signals, is_watched
+from flowkit_disk.signals import Signals
 
 T = TypeVar("T")
 
-CHECKPOINT_PAGES = 4096  # 16 MiB of write-ahead log
+CHECKPOINT_PAGES = 8192  # 32 MiB of write-ahead log
 
 
 class Engine:
@@ -109,16 +108,17 @@ class Engine:
             new = self.directory.begin()
             if not new:
                 probe(self.directory.database, self._busy_timeout_s)
-            rows = Rows(self.directory.path, self._synchronous, self._busy_timeout_s)
+            rows = Rows(self.directory.path, self._busy_timeout_s)
             if new:
+                rows.checkpoint()  # synced, before the directory says that there is a storage
                 self.directory.finish()
         except (sqlite3.Error, OSError) as error:
             raise self._translated(error) from error
         return rows
 
     def _set_up(self, rows: Rows) -> None:
-        # D1: diskcache takes the settings of a new thread's connection from the file, where another process that
-        # chose a lower durability may have left its own.
+        # D1: diskcache takes the settings of a new thread's connection from the file, where any process that opens
+        # the storage writes its own.
         for name, value in PRAGMAS.items():
             rows.pragma(name, value)
         rows.pragma("sqlite_synchronous", self._synchronous)
@@ -164,27 +164,21 @@ class Engine:
             except FlowkitError:
                 raise
             except BaseException as error:
-                self._give_up()
-                raise self._translated(error) from error
-            self._checkpoint_if_due()
+                failure = self.failed(error)
+                if failure is error:
+                    raise
+                raise failure from error
+            if rows.pages >= CHECKPOINT_PAGES:
+                self.checkpoint(rows)
 
-    def append(self, key: str, value: bytes, epoch: bytes) -> bool | None:
-        """Add one row in a transaction of its own, if there is none and no run was forgotten since that epoch.
+    def failed(self, error: BaseException) -> BaseException:
+        """A use of the rows failed: drop the cache. Returns what to raise, the error itself if it is not ours."""
+        self._give_up()
+        return self._translated(error)
 
-        The hot path, under the write lock: as little as possible around one `Cache.add`. Returns None if the row was
-        not added, else whether somebody waits for a run.
-        """
-        try:
-            state = os.pread(self.signals.descriptor, EPOCH_AND_WATCHERS, 0)
-            if state[:8] != epoch or not self._cache().add(key, value):
-                return None
-        except FlowkitError:
-            raise
-        except BaseException as error:
-            self._give_up()
-            raise self._translated(error) from error
-        self._checkpoint_if_due()
-        return is_watched(state)
+    def ready(self) -> Rows | None:
+        """The rows, if this thread can use them at once."""
+        return self._rows if getattr(self._settled, "generation", 0) == self._generation else None
 
     @contextmanager
     def reading(self) -> Iterator[Rows]:
@@ -192,8 +186,8 @@ class Engine:
         self._require_open()
         with self._gate:
             try:
-                rows = self._rows
-                if rows is None or getattr(self._settled, "generation", 0) != self._generation:
+                rows = self.ready()
+                if rows is None:
                     with self.lock:
                         rows = self._cache()
                 yield rows
@@ -220,14 +214,11 @@ class Engine:
                 raise
             return change()
 
-    def _checkpoint_if_due(self) -> None:
+    def checkpoint(self, rows: Rows) -> None:
         """Keep the write-ahead log short; under the write lock.
 
         Up to SQLite 3.51.2 a checkpoint that overlaps a writer can lose commits (its "WAL-reset bug").
         """
-        rows = self._rows
-        if rows is None or rows.pages < CHECKPOINT_PAGES:
-            return
         rows.pages = 0
         try:
             rows.checkpoint()

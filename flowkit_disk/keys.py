@@ -1,8 +1,8 @@
 """The keys of the rows. One letter says the kind; what follows sorts as it must.
 
 `Cache.peek(prefix)` finds the least or greatest key between `prefix-000000000000000` and `prefix-999999999999999`,
-so what stands before the dash names a list, and what follows it is digits of fixed width. Names that people choose
-never stand before a dash: a list is named by the number of a run or of a lane.
+so what stands before the dash names a list, and what follows it is digits that sort as numbers. Names that people
+choose never stand before a dash: a list is named by the number of a run or of a lane.
 """
 
 from __future__ import annotations
@@ -28,8 +28,14 @@ def log(number: int) -> str:
 
 
 def entry(number: int, position: int) -> str:
-    """One row of that list; positions begin with 1."""
-    return f"j|{number}-{position:015d}"
+    """One row of that list; positions begin with 1. How many digits there are comes first, so that they sort."""
+    digits = str(position)
+    return f"j|{number}-{len(digits)}{digits}"
+
+
+def position(entry_key: str) -> int:
+    """The position that such a key says."""
+    return int(entry_key[entry_key.index("-") + 2 :])
 
 
 def ready(lane: int) -> str:

@@ -11,18 +11,20 @@ from flowkit_disk import keys
 from flowkit_disk.blobs import LARGE_BYTES, Blobs, Staged
 from flowkit_disk.book import Book
 from flowkit_disk.changes import Changes
-from flowkit_disk.engine import Engine
+from flowkit_disk.engine import CHECKPOINT_PAGES, Engine
 from flowkit_disk.failures import LockedError
 from flowkit_disk.hints import Hints
 from flowkit_disk.lanes import Lanes
 from flowkit_disk.logrows import Kind, LogRow, pack_commit, pack_row
 from flowkit_disk.reading import RestlessError
-from flowkit_disk.rows import Rows
+from flowkit_disk.rows import Rows, pages_of
 from flowkit_disk.runrow import Place
+from flowkit_disk.signals import EPOCH_AND_WATCHERS, is_watched
 from flowkit_disk.wake import WORK, Wake, about_run
 from flowkit_disk.workers import Workers
 
 T = TypeVar("T")
+_FALSE = False  # `read` of `Cache.add`, by position since names cost
 
 
 class Ledger:
@@ -91,27 +93,40 @@ class Ledger:
     def append(self, commit: Commit, now_ms: int) -> Done | None:
         """Make a commit that only appends to what we remember of its run; None if it must be looked at closely.
 
-        D1, D4: one row in a transaction of its own, refused by the table if anything has happened to the run.
+        The hot path: one row in a transaction of its own (D1), refused by the table if anything has happened to the
+        run (D4). SQLite leaves the processor's caches cold, so each call and each line here shows.
         """
-        with self.engine.lock:
-            hint = self.hints.get(commit.run_id)
-            if hint is None or not hint.fits(commit) or not _small(commit.entries):
+        engine, hints = self.engine, self.hints
+        engine.lock.acquire()
+        try:
+            hint = hints.get(commit.run_id)
+            rows = engine.ready()
+            if hint is None or rows is None or not hint.fits(commit):
                 return None
-            row = pack_commit(hint.length, now_ms, commit.commit_id.encode("utf-8", "surrogatepass"), commit.entries)
-            try:
-                watched = self.engine.append(keys.entry(hint.number, hint.position + 1), row, self.hints.epoch)
-            except LockedError:
-                raise
-            except StorageError:  # in doubt: D7, look the commit id up
-                self.hints.clear()
+            value, tag = pack_commit(hint.length, now_ms, commit.commit_id, commit.entries)
+            if len(value) > LARGE_BYTES:
                 return None
-            except BaseException:
-                self.hints.clear()
-                raise
-            if watched is None:
+            state = engine.signals.view[EPOCH_AND_WATCHERS]
+            key = keys.entry(hint.number, hint.position + 1)
+            if state != hints.calm and not state.startswith(hints.epoch):
+                return None
+            if not rows.add_raw(key, value, None, _FALSE, tag):
                 return None
             done = hint.appended(commit, now_ms)
-        if watched:
+            rows.pages += pages_of(value)
+            if rows.pages >= CHECKPOINT_PAGES:
+                engine.checkpoint(rows)
+        except BaseException as error:
+            hints.clear()
+            failure = engine.failed(error)
+            if isinstance(failure, StorageError) and not isinstance(failure, LockedError):
+                return None  # D7: in doubt, so look its id up
+            if failure is error:
+                raise
+            raise failure from error
+        finally:
+            engine.lock.release()
+        if state != hints.calm and is_watched(state):
             self._tell({commit.run_id}, work=False)
         return done
 
@@ -127,7 +142,7 @@ class Ledger:
             return None
         parts = tuple(book.staged.part(entry) for entry in commit.entries)
         row = LogRow(Kind.COMMIT, hint.length, book.now_ms, commit.commit_id, parts)
-        if not book.rows.add(keys.entry(hint.number, hint.position + 1), pack_row(row)):
+        if not book.rows.add(keys.entry(hint.number, hint.position + 1), *pack_row(row)):
             return None
         book.own(parts)
         book.changed.add(commit.run_id)
@@ -160,7 +175,3 @@ class Ledger:
                     signals.unwatch()
         except (StorageError, OSError):
             return
-
-
-def _small(entries: Sequence[bytes]) -> bool:
-    return all(len(entry) <= LARGE_BYTES for entry in entries)

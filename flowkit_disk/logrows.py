@@ -1,22 +1,22 @@
 """The rows of a run's log: everything that happened to it, in order, never rewritten.
 
-A row is a head of fixed size, the commit id, the lengths of its parts, the parts, and a note in JSON for what is rare.
-A part is a payload, or where to find it if it lies in a file of its own.
+The value of a row is its parts, one behind the other; its tag is text that says the rest:
+`kind journal-length-before time sizes commit-id`, for example `1 12 1763777777777 310,b44 token:order-42:13`.
+A size with a `b` is that of a reference to a payload in a file of its own, one with an `n` that of a note in JSON.
+So the commonest row, a commit of one entry, is written without a copy of the entry.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import IntEnum
-from struct import Struct, pack, unpack_from
+from struct import Struct
 
 from attrs import field, frozen
 
-_HEAD = Struct(">BIIQq")  # kind, length of the commit id, number of parts, journal length before, time
 _REF = Struct(">32sQI")
-_IN_FILE = 1 << 31
-_LENGTHS: tuple[Struct, ...] = tuple(Struct(f">{count}I") for count in range(65))
+_IN_FILE, _NOTE = "b", "n"
 
 
 class Kind(IntEnum):
@@ -83,58 +83,59 @@ class LogRow:
         return self.parts if self.kind is Kind.COMMIT else ()
 
 
-def pack_commit(base: int, at_ms: int, commit_id: bytes, entries: Sequence[bytes]) -> bytes:
-    """A commit that only appends entries, all of them small: the hot path."""
-    count = len(entries)
-    lengths = _LENGTHS[count] if count < len(_LENGTHS) else Struct(f">{count}I")
-    head = _HEAD.pack(1, len(commit_id), count, base, at_ms)
-    return b"".join((head, commit_id, lengths.pack(*map(len, entries)), *entries))
+def pack_commit(base: int, at_ms: int, commit_id: str, entries: tuple[bytes, ...]) -> tuple[bytes, str]:
+    """The value and tag of a commit that only appends entries, all of them in the row: the hot path."""
+    if len(entries) == 1:
+        return entries[0], f"1 {base} {at_ms} {len(entries[0])} {commit_id}"
+    return b"".join(entries), f"1 {base} {at_ms} {','.join([str(len(entry)) for entry in entries])} {commit_id}"
 
 
-def pack_row(row: LogRow) -> bytes:
-    """Any row."""
-    commit_id = row.commit_id.encode("utf-8", "surrogatepass")
-    data = [part.packed() if isinstance(part, BlobRef) else part for part in row.parts]
-    marks = [_IN_FILE if isinstance(part, BlobRef) else 0 for part in row.parts]
-    lengths = [len(part) | mark for part, mark in zip(data, marks, strict=True)]
-    head = _HEAD.pack(row.kind, len(commit_id), len(data), row.base, row.at_ms)
-    note = b"" if row.note == NO_NOTE else row.note.packed()
-    return b"".join((head, commit_id, pack(f">{len(lengths)}I", *lengths), *data, note))
+def pack_row(row: LogRow) -> tuple[bytes, str]:
+    """The value and tag of any row."""
+    data, sizes = [], []
+    for part in row.parts:
+        packed = part.packed() if isinstance(part, BlobRef) else part
+        data.append(packed)
+        sizes.append(f"{_IN_FILE if isinstance(part, BlobRef) else ''}{len(packed)}")
+    if row.note != NO_NOTE:
+        data.append(row.note.packed())
+        sizes.append(f"{_NOTE}{len(data[-1])}")
+    return b"".join(data), f"{row.kind} {row.base} {row.at_ms} {','.join(sizes)} {row.commit_id}"
 
 
-def unpack_row(data: bytes) -> LogRow:
+def unpack_row(value: bytes, tag: str) -> LogRow:
     """What `pack_commit` and `pack_row` make.
 
     Raises:
-        ValueError, struct.error: if the bytes were made by something else.
+        ValueError, struct.error: if they were made by something else.
     """
-    kind, id_length, count, base, at_ms = _HEAD.unpack_from(data)
-    start = _HEAD.size + id_length
-    commit_id = data[_HEAD.size : start].decode("utf-8", "surrogatepass")
-    lengths: tuple[int, ...] = unpack_from(f">{count}I", data, start)
-    start += 4 * count
+    kind, base, at_ms, sizes, commit_id = tag.split(" ", 4)
     parts: list[Part] = []
-    for length in lengths:
-        end = start + (length & ~_IN_FILE)
-        parts.append(BlobRef.unpacked(data[start:end]) if length & _IN_FILE else data[start:end])
+    note, start = NO_NOTE, 0
+    for size in sizes.split(",") if sizes else ():
+        end = start + int(size.lstrip("bn"))
+        data = value[start:end]
+        if size[0] == _NOTE:
+            note = _unpack_note(data)
+        else:
+            parts.append(BlobRef.unpacked(data) if size[0] == _IN_FILE else data)
         start = end
-    if start > len(data):
+    if start != len(value):
         raise ValueError("a log row is cut short")
-    note = NO_NOTE if start == len(data) else _unpack_note(data[start:])
-    return LogRow(Kind(kind), base, at_ms, commit_id, tuple(parts), note)
+    return LogRow(Kind(int(kind)), int(base), int(at_ms), commit_id, tuple(parts), note)
 
 
-def unpack_tail(data: bytes) -> tuple[int, int, str]:
-    """Of a commit: the journal's length after it, its time and its id, without looking at the entries."""
-    _, id_length, count, base, at_ms = _HEAD.unpack_from(data)
-    commit_id = data[_HEAD.size : _HEAD.size + id_length].decode("utf-8", "surrogatepass")
-    return base + count, at_ms, commit_id
+def unpack_tail(tag: str) -> tuple[int, int, str]:
+    """Of a commit without a note: the journal's length after it, its time and its id."""
+    _, base, at_ms, sizes, commit_id = tag.split(" ", 4)
+    return int(base) + (sizes.count(",") + 1 if sizes else 0), int(at_ms), commit_id
 
 
-def entries_before_and_in(data: bytes) -> tuple[int, int]:
+def entries_before_and_in(tag: str) -> tuple[int, int]:
     """How many journal entries stand before a row, and how many in it."""
-    kind, _, count, base, _ = _HEAD.unpack_from(data)
-    return base, count if kind == Kind.COMMIT else 0
+    kind, base, _, sizes, _ = tag.split(" ", 4)
+    count = sum(size[0] != _NOTE for size in sizes.split(",")) if sizes and int(kind) == Kind.COMMIT else 0
+    return int(base), count
 
 
 def pack_part(part: Part) -> bytes:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from flowkit.errors import StorageError
 from flowkit_disk import keys
 from flowkit_disk.book import Book
 from flowkit_disk.changes import Changes
 from flowkit_disk.ledger import Ledger
 from flowkit_disk.logrows import Kind, Part, refs, unpack_part, unpack_row
 from flowkit_disk.rows import Rows
+from flowkit_disk.runrow import Place
 
 RUNS_AT_ONCE = 100
 ROWS_AT_ONCE = 1000
@@ -61,10 +63,11 @@ def forget_finished(book: Book, before_ms: int, limit: int) -> int:
         if first is None or keys.due_time(first[0]) >= keys.clamp_ms(before_ms):
             return forgotten
         run = book.run(first[1].decode())
-        if run is None:
-            book.rows.drop(first[0])  # cannot be; but if it ever were, it would keep all later ones from being purged
-        else:
-            changes.forget(run)
+        if run is None or run.place is not Place.FINISHED:
+            raise StorageError(
+                "the list of finished runs is damaged; nothing was purged"
+            )  # X3: never an unfinished one
+        changes.forget(run)
     return max(limit, 0)
 
 
@@ -83,8 +86,8 @@ def _files_of(rows: Rows, number: int, position: int) -> list[str]:
         data = rows.get(key)
         parts += [] if data is None else [unpack_part(data)]
     for at in range(position, max(0, position - ROWS_AT_ONCE), -1):
-        data = rows.get(keys.entry(number, at))
-        parts += [] if data is None else unpack_row(data).parts
+        row = rows.get_tagged(keys.entry(number, at))
+        parts += [] if row is None else unpack_row(*row).parts
     return [ref.name for ref in refs(parts)]
 
 
@@ -107,10 +110,10 @@ def clear_away(rows: Rows, garbage: Garbage) -> None:
 
 def _clear_row(rows: Rows, number: int, position: int) -> None:
     key = keys.entry(number, position)
-    data = rows.get(key)
-    if data is None:
+    found = rows.get_tagged(key)
+    if found is None:
         return
-    row = unpack_row(data)
+    row = unpack_row(*found)
     received = [row.note.message_id] if row.kind is Kind.MESSAGE else row.note.consume
     for message_id in received:
         rows.drop(keys.message(number, message_id))

@@ -55,9 +55,9 @@ def _steadily(rows: Rows, run_id: str, read: Callable[[Run], T | None]) -> T | N
 def _add_tail(rows: Rows, run: Run) -> None:
     last = _last_position(rows, run)
     if last > run.position:
-        data = rows.get(keys.entry(run.number, last))
-        if data is not None:
-            add_tail(run, last, *unpack_tail(data))
+        found = rows.get_tagged(keys.entry(run.number, last))
+        if found is not None:
+            add_tail(run, last, *unpack_tail(found[1]))
 
 
 def _last_position(rows: Rows, run: Run) -> int:
@@ -97,7 +97,7 @@ class _Reader:
             return None
 
     def _payload(self, inline: bytes | None, key: str) -> bytes:
-        return inline if inline is not None else self._fetch(unpack_part(self._data(key)))
+        return inline if inline is not None else self._fetch(unpack_part(_found(self._rows.get(key))))
 
     def _entries(self, after: int, limit: int | None) -> tuple[bytes, ...]:
         run = self._run
@@ -117,7 +117,7 @@ class _Reader:
         low, high = 1, self._run.position
         while low < high and after:
             middle = (low + high) // 2
-            before, count = entries_before_and_in(self._data(keys.entry(self._run.number, middle)))
+            before, count = entries_before_and_in(self._packed(middle)[1])
             if before + count > after:
                 high = middle
             else:
@@ -143,11 +143,14 @@ class _Reader:
     def _row(self, position: int) -> LogRow:
         row = self._seen.get(position)
         if row is None:
-            row = self._seen[position] = unpack_row(self._data(keys.entry(self._run.number, position)))
+            row = self._seen[position] = unpack_row(*self._packed(position))
         return row
 
-    def _data(self, key: str) -> bytes:
-        data = self._rows.get(key)
-        if data is None:
-            raise LookupError(key)
-        return data
+    def _packed(self, position: int) -> tuple[bytes, str]:
+        return _found(self._rows.get_tagged(keys.entry(self._run.number, position)))
+
+
+def _found(data: T | None) -> T:
+    if data is None:
+        raise LookupError
+    return data

@@ -6,6 +6,7 @@ This is all that flowkit uses of diskcache, with types.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NoReturn, cast
@@ -28,6 +29,7 @@ PRAGMAS: dict[str, int | str] = {
     "sqlite_journal_mode": "wal",
     "sqlite_mmap_size": 0,
     "sqlite_wal_autocheckpoint": 0,  # `Engine` checkpoints, under a lock between processes
+    "sqlite_synchronous": 1,  # while opening: each setting that is written costs no fsync; `Engine` sets the real one
 }
 _PAGE = 4096
 _PAGES_OF_A_ROW = 5  # the table, two indexes, diskcache's counters, and a split now and then
@@ -68,12 +70,12 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache ships no typ
 class Rows:
     """What one opened cache can do."""
 
-    __slots__ = ("_cache", "pages")
+    __slots__ = ("_cache", "add_raw", "pages")
 
-    def __init__(self, directory: Path, synchronous: int, busy_timeout_s: float) -> None:
-        pragmas = {**PRAGMAS, "sqlite_synchronous": synchronous}
+    def __init__(self, directory: Path, busy_timeout_s: float) -> None:
         self.pages = 0  # written since the last checkpoint, roughly
-        self._cache = diskcache.Cache(str(directory), busy_timeout_s, BytesDisk, **KEEP_EVERYTHING, **pragmas)
+        self._cache = diskcache.Cache(str(directory), busy_timeout_s, BytesDisk, **KEEP_EVERYTHING, **PRAGMAS)
+        self.add_raw: Callable[[str, bytes, None, bool, str], bool] = self._cache.add  # key, value, expire, read, tag
 
     def transact(self) -> AbstractContextManager[None]:
         """One transaction of this thread. Never with `retry`: it would spin on any error for ever."""
@@ -87,15 +89,20 @@ class Rows:
         """Whether there is such a row."""
         return key in self._cache
 
-    def add(self, key: str, value: bytes) -> bool:
-        """Write a row unless there is one; whether it was written."""
-        self.pages += _PAGES_OF_A_ROW + len(value) // _PAGE
-        return cast("bool", self._cache.add(key, value))
+    def get_tagged(self, key: str) -> tuple[bytes, str] | None:
+        """The value and the tag of a row that has one."""
+        value, tag = self._cache.get(key, tag=True)
+        return None if value is None else (value, _text(tag))
 
-    def put(self, key: str, value: bytes) -> None:
+    def add(self, key: str, value: bytes, tag: str) -> bool:
+        """Write a row unless there is one; whether it was written. The hot path calls `add_raw` itself."""
+        self.pages += pages_of(value)
+        return self.add_raw(key, value, None, False, tag)  # noqa: FBT003  # diskcache's signature
+
+    def put(self, key: str, value: bytes, tag: str | None = None) -> None:
         """Write a row, or write it anew."""
-        self.pages += _PAGES_OF_A_ROW + len(value) // _PAGE
-        self._cache.set(key, value)
+        self.pages += pages_of(value)
+        self._cache.set(key, value, tag=tag)
 
     def drop(self, key: str) -> bool:
         """Remove a row; whether there was one."""
@@ -111,6 +118,11 @@ class Rows:
         key, value = self._cache.peek(prefix=name, side="back")
         return None if key is None else (key, value)
 
+    def last_tag(self, name: str) -> tuple[str, str] | None:
+        """The key and the tag of the greatest row of a list of rows with tags. Takes the write lock."""
+        (key, _), tag = self._cache.peek(prefix=name, side="back", tag=True)
+        return None if key is None else (key, _text(tag))
+
     def pragma(self, name: str, value: int | str) -> None:
         """Set a PRAGMA for this thread's connection alone."""
         self._cache.reset(name, value, update=False)
@@ -122,6 +134,17 @@ class Rows:
     def close(self) -> None:
         """Close this thread's connection; those of other threads close with the last reference to this object."""
         self._cache.close()
+
+
+def pages_of(value: bytes) -> int:
+    """How many pages a row adds to the write-ahead log, roughly."""
+    return _PAGES_OF_A_ROW + len(value) // _PAGE
+
+
+def _text(tag: object) -> str:
+    if type(tag) is not str:
+        _refuse("a tag that is not text")
+    return tag
 
 
 def _refuse(what: str) -> NoReturn:

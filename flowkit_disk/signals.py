@@ -1,21 +1,22 @@
-"""A small file of numbers that all processes of a storage share. Read and written in place, never mapped.
+"""A small file of numbers that all processes of a storage share.
 
-A mapped file would save half a microsecond and kill the process (SIGBUS) where a full file system cannot back a page.
+It is mapped for reading alone: a write to a mapped page that a full file system cannot back would kill the process.
 The numbers are hints and caches: losing them in a crash loses nothing, because processes that relied on them are gone.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 from zlib import adler32, crc32
 
-EPOCH_AND_WATCHERS = 16
+EPOCH_AND_WATCHERS = slice(0, 16)
 _EPOCH, _WATCHERS, _WORK = 0, 8, 16
 _TABLE = 4096
 _SLOTS = 8192
 _SIZE = _TABLE + 8 * _SLOTS
-_NOBODY = bytes(8)
+NOBODY = bytes(8)
 _SOMEBODY = (1).to_bytes(8, "big")
 
 
@@ -27,14 +28,16 @@ class Signals:
         size = os.fstat(self.descriptor).st_size
         if size < _SIZE:
             os.pwrite(self.descriptor, bytes(_SIZE - size), size)  # written out, so that room is there from now on
+        self.view = mmap.mmap(self.descriptor, _TABLE, access=mmap.ACCESS_READ)
 
     def close(self) -> None:
         """Let go of the file."""
+        self.view.close()
         os.close(self.descriptor)
 
     def epoch(self) -> bytes:
         """Changes whenever runs are forgotten, so that nobody appends to the log of one that is gone."""
-        return os.pread(self.descriptor, 8, _EPOCH)
+        return self.view[_EPOCH : _EPOCH + 8]
 
     def next_epoch(self) -> None:
         """Runs are about to be forgotten."""
@@ -46,15 +49,15 @@ class Signals:
 
     def watched(self) -> bool:
         """Whether somebody waits for a run."""
-        return os.pread(self.descriptor, 8, _WATCHERS) != _NOBODY
+        return self.view[_WATCHERS : _WATCHERS + 8] != NOBODY
 
     def unwatch(self) -> None:
         """Nobody was found to wait for a run."""
-        os.pwrite(self.descriptor, _NOBODY, _WATCHERS)
+        os.pwrite(self.descriptor, NOBODY, _WATCHERS)
 
     def work(self) -> bytes:
         """Changes whenever a run becomes ready or a timer is set."""
-        return os.pread(self.descriptor, 8, _WORK)
+        return self.view[_WORK : _WORK + 8]
 
     def next_work(self) -> None:
         """A run became ready, or a timer was set."""
@@ -77,7 +80,7 @@ class Signals:
 
 def is_watched(epoch_and_watchers: bytes) -> bool:
     """Whether somebody waits for a run, by the first 16 bytes of the file."""
-    return epoch_and_watchers[8:] != _NOBODY
+    return epoch_and_watchers[8:] != NOBODY
 
 
 def _slot(token: str) -> tuple[int, bytes]:

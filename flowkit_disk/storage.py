@@ -90,14 +90,16 @@ class DiskStorage:
             raise ConfigurationError(f"a disk storage cannot be {durability.value!r}; choose 'disk' or 'process'")
         self._durability = durability
         directory = Directory(absolute(path))
-        self._path = directory.path
-        self._engine = Engine(directory, _SYNCHRONOUS[durability], busy_timeout_s, any_filesystem=unsafe_filesystem)
+        self.path = directory.path  # where it lies
+        engine = self._engine = Engine(
+            directory, _SYNCHRONOUS[durability], busy_timeout_s, any_filesystem=unsafe_filesystem
+        )
         blobs = Blobs(directory.blobs, directory.blob_lock, synced=durability is Durability.DISK)
-        self._ledger = Ledger(self._engine, blobs)
+        self.ledger = Ledger(engine, blobs)  # below the protocol: for tests and tools
         self._seen: dict[AnyOf, bytes] = {}  # what the work signal was when a claim found no more
 
     def __repr__(self) -> str:
-        return f"DiskStorage({str(self._path)!r}, durability={self._durability.value!r})"
+        return f"DiskStorage({str(self.path)!r}, durability={self._durability.value!r})"
 
     def open(self) -> Capabilities:
         """Get ready for use, making the directory if need be.
@@ -107,22 +109,22 @@ class DiskStorage:
         """
         self._engine.open()
         with self._engine.reading() as rows:
-            self._ledger.blobs.sweep(lambda name: rows.has(keys.blob(name)))
+            self.ledger.blobs.sweep(lambda name: rows.has(keys.blob(name)))
         return Capabilities(self._durability, MAX_VALUE_BYTES)
 
     def close(self) -> None:
         """Let go of everything; what is leased to this storage's workers may be claimed at once."""
         self._engine.close()
-        self._ledger.workers.release()
-        self._ledger.hints.clear()
-        self._ledger.wake.wake_mine()
+        self.ledger.workers.release()
+        self.ledger.hints.clear()
+        self.ledger.wake.wake_mine()
 
     def submit(self, runs: Sequence[NewRun], *, now_ms: int | None = None) -> list[Submitted]:
         """Create runs whose ids are free."""
         payloads = [payload for new in runs for payload in payloads_of_run(new)]
         for worker in {new.grant.worker for new in runs if new.grant is not None}:
-            self._ledger.workers.hold(worker)
-        return self._ledger.change(payloads, _now(now_ms), lambda book: [self._submit(book, new) for new in runs])
+            self.ledger.workers.hold(worker)
+        return self.ledger.change(payloads, _now(now_ms), lambda book: [self._submit(book, new) for new in runs])
 
     def _submit(self, book: Book, new: NewRun) -> Submitted:
         run = book.run(new.run_id)
@@ -134,7 +136,7 @@ class DiskStorage:
 
     def claim(self, grant: Grant, want: Want, limit: int, *, now_ms: int | None = None) -> Claimed:
         """Lease runs that are ready, due, or left by their owner; at once if its process is gone."""
-        ledger = self._ledger
+        ledger = self.ledger
         ledger.workers.hold(grant.worker)
         if isinstance(want, Exactly):
             return ledger.change((), _now(now_ms), lambda book: self._claim_one(book, grant, want, limit))
@@ -151,7 +153,7 @@ class DiskStorage:
 
     def _claim_one(self, book: Book, grant: Grant, want: Exactly, limit: int) -> Claimed:
         run = book.run(want.run_id)
-        dead = run is not None and self._ledger.workers.is_dead(run.worker)
+        dead = run is not None and self.ledger.workers.is_dead(run.worker)
         return claims.claim_one(book, grant, want, limit, owner_is_dead=dead)
 
     def _claim_any(self, book: Book, grant: Grant, want: AnyOf, limit: int) -> Claimed:
@@ -169,33 +171,33 @@ class DiskStorage:
         """Apply changes, each atomic for its run, all in one transaction."""
         now = _now(now_ms)
         if len(commits) == 1:
-            done = self._ledger.append(commits[0], now)
+            done = self.ledger.append(commits[0], now)
             if done is not None:
                 return [done]
         payloads = list(payloads_of(commits))
-        return self._ledger.change(payloads, now, lambda book: self._ledger.commit_in(book, commits))
+        return self.ledger.change(payloads, now, lambda book: self.ledger.commit_in(book, commits))
 
     def renew(
         self, worker: str, leases: Sequence[Lease], lease_ms: int, *, now_ms: int | None = None
     ) -> list[LeaseState]:
         """Extend leases that are still held."""
-        self._ledger.workers.hold(worker)
-        return self._ledger.change((), _now(now_ms), lambda book: claims.renew(book, leases, lease_ms))
+        self.ledger.workers.hold(worker)
+        return self.ledger.change((), _now(now_ms), lambda book: claims.renew(book, leases, lease_ms))
 
     def send(self, run_id: str, message: Message, *, now_ms: int | None = None) -> Delivery:
         """Deliver a message, mark a run to be cancelled, or reopen it."""
         check_size(message.payload, "a message", run_id)
         send = Send(run_id, message)
-        return self._ledger.change((message.payload,), _now(now_ms), lambda book: Changes(book).deliver(send))
+        return self.ledger.change((message.payload,), _now(now_ms), lambda book: Changes(book).deliver(send))
 
     def load(self, run_id: str, after: int = 0, limit: int | None = None) -> Snapshot | None:
         """Read a run."""
-        fetch = self._ledger.blobs.read
-        return self._ledger.read(lambda rows: read_snapshot(rows, run_id, after, limit, fetch, system_now_ms()))
+        fetch = self.ledger.blobs.read
+        return self.ledger.read(lambda rows: read_snapshot(rows, run_id, after, limit, fetch, system_now_ms()))
 
     def wait_for_work(self, want: AnyOf, timeout_s: float) -> None:
         """Return when a run became ready, a timer was set, or a process has died, since this was last claimed."""
-        ledger, engine = self._ledger, self._engine
+        ledger, engine = self.ledger, self._engine
         known = self._seen.get(want)
         if known is None:
             return  # never claimed, or there was more than the claim took
@@ -211,7 +213,7 @@ class DiskStorage:
 
     def wait_for_run(self, run_id: str, revision: int, timeout_s: float) -> RunHeader | None:
         """Return the header once it has changed, or as it is after the timeout."""
-        ledger = self._ledger
+        ledger = self.ledger
         header = ledger.read(lambda rows: read_header(rows, run_id))
         if header is None or header.revision > revision:
             return header
@@ -229,13 +231,13 @@ class DiskStorage:
 
     def list_runs(self, query: RunQuery, cursor: str | None = None, limit: int = 100) -> Page:
         """List runs, newest first."""
-        lanes, (first, last) = self._ledger.lanes, self._extent()
-        return self._ledger.read(lambda rows: listing.page(rows, lanes, (first, last), query, cursor, limit))
+        lanes, (first, last) = self.ledger.lanes, self._extent()
+        return self.ledger.read(lambda rows: listing.page(rows, lanes, (first, last), query, cursor, limit))
 
     def stats(self) -> Counts:
         """Count runs by status and ready runs by queue and task."""
-        lanes, (first, last) = self._ledger.lanes, self._extent()
-        return self._ledger.read(lambda rows: listing.counts(rows, lanes, (first, last)))
+        lanes, (first, last) = self.ledger.lanes, self._extent()
+        return self.ledger.read(lambda rows: listing.counts(rows, lanes, (first, last)))
 
     def _extent(self) -> tuple[int, int]:
         with self._engine.writing() as rows:
@@ -243,16 +245,16 @@ class DiskStorage:
 
     def purge(self, before_ms: int, limit: int = 1000) -> int:
         """Forget runs that finished before that time."""
-        return purging.purge(self._ledger, before_ms, limit)
+        return purging.purge(self.ledger, before_ms, limit)
 
     def get(self, key: str) -> tuple[bytes, int] | None:
         """Read a small shared value and its revision."""
-        return self._ledger.read(lambda rows: values.read(rows, key))
+        return self.ledger.read(lambda rows: values.read(rows, key))
 
     def compare_and_set(self, key: str, revision: int, value: bytes) -> int | None:
         """Write a shared value if its revision is still this."""
         check_size(value, "the shared value", key)
-        return self._ledger.change((), 0, lambda book: values.write(book.rows, key, revision, value))
+        return self.ledger.change((), 0, lambda book: values.write(book.rows, key, revision, value))
 
 
 def _now(now_ms: int | None) -> int:
