@@ -16,7 +16,7 @@ from attrs import define, field
 from flowkit.records import RunStatus
 from flowkit_testing.exploration import Exploration, Violation
 from flowkit_testing.points import Fault, Injury, Point, Schedule
-from flowkit_testing.states import State, settled
+from flowkit_testing.states import Settled, State, settled
 from flowkit_testing.trial import Origin, Passed, Subject, Trial
 
 ALL_FAULTS: tuple[Fault, ...] = ("crash", "not_applied", "lost_ack", "lease")
@@ -31,7 +31,7 @@ class Explorer:
     faults: Collection[Fault] = ALL_FAULTS
     compare_journals: bool = True
     _found: Exploration = field(init=False)
-    _wanted: dict[str, object] = field(factory=dict)
+    _wanted: dict[str, Settled] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self._found = Exploration(self.subject.spec.id)
@@ -62,7 +62,7 @@ class Explorer:
         """The run without faults, which all others must equal."""
         trial = Trial(self.subject, watch_states=True)
         trial.run()
-        self._wanted = dict(settled(trial.lab.storage, self.subject.codec))
+        self._wanted = settled(trial.lab.storage, self.subject.codec)
         self._found.points = len(trial.passed)
         self._judge(trial, ())
         return trial
@@ -117,9 +117,8 @@ class Explorer:
             elif _interrupted(result):  # D3: a declared failure
                 continue
             elif not self.compare_journals:
-                if isinstance(wanted, tuple) and (status, result) != wanted[:2]:
-                    yield f"run {run_id!r} is {status} with {result!r}, without the fault {wanted[0]} with {wanted[1]!r}"
-            elif (status, result, operations) != wanted:
+                yield from _compare(run_id, (status, result, {}), (*wanted[:2], {}))
+            else:
                 yield from _compare(run_id, (status, result, operations), wanted)
         for run_id in self._wanted.keys() - ended.keys():
             yield f"run {run_id!r} is lost (X1)"
@@ -141,14 +140,12 @@ def _interrupted(result: bytes | None) -> bool:
     return result is not None and _INTERRUPTED in result
 
 
-def _compare(run_id: str, found: tuple[object, ...], wanted: object) -> Iterator[str]:
-    assert isinstance(wanted, tuple)
-    for name, mine, theirs in zip(("status", "result"), found, wanted, strict=False):
-        if mine != theirs:
-            yield f"run {run_id!r} has {name} {mine!r}, without the fault {theirs!r}"
+def _compare(run_id: str, found: Settled, wanted: Settled) -> Iterator[str]:
+    if found[0] != wanted[0]:
+        yield f"run {run_id!r} is {found[0]}, without the fault {wanted[0]}"
+    if found[1] != wanted[1]:
+        yield f"run {run_id!r} has the result {found[1]!r}, without the fault {wanted[1]!r}"
     mine, theirs = found[2], wanted[2]
-    assert isinstance(mine, dict)
-    assert isinstance(theirs, dict)
     for key in dict.fromkeys((*theirs, *mine)):
         if mine.get(key) != theirs.get(key):
             yield f"run {run_id!r}, operation {key!r}: recorded {mine.get(key)}, without the fault {theirs.get(key)}"

@@ -205,15 +205,12 @@ class Harness:
 
     def _work(self, work: Callable[[], _T]) -> _T:
         """Do it here, or on a thread if an event loop runs here (a body's loop cannot be nested in another)."""
-        self._working = True
+        outermost, self._working = not self._working, True
         try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return work()
-        else:
-            return _on_thread(work)
+            return _on_thread(work) if _loop_is_running() else work()
         finally:
-            self._working = False
+            if outermost:
+                self._working = False
 
     def _settle(self, until_ms: int) -> None:
         self._work(lambda: self._lab.settle(until_ms))
@@ -242,6 +239,14 @@ class AioHarness:
 def _die(moment: Moment, strike: Strike) -> None:
     moment.process.world.trace.add(What.INJECTED, moment.call, str(strike))
     raise moment.process.die(str(strike))
+
+
+def _loop_is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _on_thread(work: Callable[[], _T]) -> _T:

@@ -9,14 +9,11 @@ from attrs import define, evolve, field
 
 from flowkit.effects import Effect, Invoke
 from flowkit_testing.faults import Fault, InjectedFault, StepFault, StorageFault, Strike, is_outcome
+from flowkit_testing.lab import Replayed
 from flowkit_testing.process import Moment, Process
 from flowkit_testing.trace import What
 
 _T = TypeVar("_T")
-
-
-class Replayed(Exception):  # nothing went wrong
-    """The run was unwound after a recorded step, to see that its replay comes to the same."""
 
 
 @define(eq=False)

@@ -28,6 +28,10 @@ MOST_INCARNATIONS = 1_000
 LEASE = "30s"
 
 
+class Replayed(Exception):
+    """A run is unwound after a recorded step, to see that its replay comes to the same."""
+
+
 class NeverEnds(AssertionError):
     """A run is taken up again and again and does not end."""
 
@@ -198,13 +202,16 @@ class Lab:
         self.incarnations += 1
         with _strict():
             try:
-                self._ended(process.advance(process.flow.engine.start_of(lease)))
+                self._ended(lease.run_id, process.advance(process.flow.engine.start_of(lease)))
             except ProcessDied:
                 if process.died is None:
                     raise
 
-    def _ended(self, ending: Ending) -> None:
+    def _ended(self, run_id: str, ending: Ending) -> None:
+        self.trace.forced.discard(run_id)
         match ending:
+            case Detached(error=Replayed()):
+                self.trace.forced.add(run_id)
             case Detached(error=error) if not isinstance(error, Exception):
                 raise error
             case Revoked(error=error) if not isinstance(error, LeaseLost | ProcessDied):

@@ -16,7 +16,7 @@ from flowkit.records import Finish
 from flowkit_testing.process import Moment, Process, Watcher
 
 _T = TypeVar("_T")
-TOKEN_PREFIX = "fk1-"
+TOKEN_PREFIX = "fk1-"  # noqa: S105  # a token of ours is no secret
 Fault = Literal["crash", "lease", "not_applied", "lost_ack"]
 _ASKED = frozenset({"submit", "claim", "load", "commit", "send"})
 

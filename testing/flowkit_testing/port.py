@@ -56,6 +56,7 @@ class Audited(Forward):
         self._ledger = ledger
 
     def submit(self, runs: Sequence[NewRun], *, now_ms: int | None = None) -> list[Submitted]:
+        """Create runs."""
         answers = self._storage.submit(runs, now_ms=now_ms)
         for answer in answers:
             if isinstance(answer, Created) and answer.lease is not None:
@@ -63,12 +64,14 @@ class Audited(Forward):
         return answers
 
     def claim(self, grant: Grant, want: Want, limit: int, *, now_ms: int | None = None) -> Claimed:
+        """Lease runs."""
         claimed = self._storage.claim(grant, want, limit, now_ms=now_ms)
         for lease in claimed.leases:
             self._ledger.granted(lease)
         return claimed
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:
+        """Apply changes."""
         verdicts = self._storage.commit(commits, now_ms=now_ms)
         for commit, verdict in zip(commits, verdicts, strict=True):
             self._ledger.answered(commit, verdict)

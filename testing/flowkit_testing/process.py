@@ -167,7 +167,8 @@ class Process:
 
     def recalled(self, run: Run, past: Past) -> None:
         """The journal answers a call."""
-        self.world.trace.add(What.RECALLED, self.world.trace.recalled(run, past))
+        trace = self.world.trace
+        trace.add(What.REPLAYED if run.id in trace.forced else What.RECALLED, trace.recalled(run, past))
 
 
 def _seeded(parent: Run, new: NewRun) -> NewRun:

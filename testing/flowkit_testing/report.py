@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar, cast
 
 from flowkit.documents import decode_result, describe_error
 from flowkit.effects import Raised
-from flowkit.entries import RUN_KEY, Entry, Kind, decode
+from flowkit.entries import RUN_KEY, Entry, Kind, Phase, decode
 from flowkit.records import RunStatus, Snapshot
 from flowkit.registry import tasks
+from flowkit.rollback import undo_key
 from flowkit_testing.lab import Lab
 from flowkit_testing.trace import Call, What
 from flowkit_testing.which import StepRef, which
@@ -65,7 +66,12 @@ class RunReport(Generic[R]):
     @property
     def compensated(self) -> list[str]:
         """The steps that were undone, in the order of their undoing."""
-        return [entry.name for entry in self.journal if entry.kind == "undo"]
+        names = {entry.key: entry.name for entry in self.journal}
+        return [
+            names.get(entry.key.removesuffix(undo_key("")), entry.name)
+            for entry in self.journal
+            if entry.kind == Kind.UNDO and entry.phase == Phase.DONE
+        ]
 
     # ---- what ran ---------------------------------------------------------------------------------------------
 
@@ -76,7 +82,10 @@ class RunReport(Generic[R]):
         )
 
     def skips(self, step: StepRef) -> int:
-        """How often the journal answered a call of a step instead of its body."""
+        """How often the journal answered a call of a step instead of its body.
+
+        Replays that only `--flowkit-always-replay` has caused do not count.
+        """
         return self._lab.trace.count(What.RECALLED, self._in_this_run(step))
 
     def assert_calls(self, *counts: tuple[StepRef, int], **named: int) -> None:
@@ -101,9 +110,10 @@ class RunReport(Generic[R]):
         ]
         assert not wrong, self._explain("; ".join(wrong))
 
-    def assert_compensated(self, steps: list[str]) -> None:
+    def assert_compensated(self, steps: Sequence[StepRef]) -> None:
         """Check which steps were undone, in the order of their undoing."""
-        assert self.compensated == steps, self._explain(f"undone were {self.compensated}, not {steps}")
+        names = [which(step).name for step in steps]
+        assert self.compensated == names, self._explain(f"undone were {self.compensated}, not {names}")
 
     # ---- for people -------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from flowkit.records import RunHeader, RunQuery, Snapshot
 from flowkit.storage import Storage
 
 State = Hashable
+Settled = tuple[str, bytes | None, dict[str, list[tuple[str, ...]]]]  # status, result, entries by operation
 
 
 def headers(storage: Storage) -> Iterator[RunHeader]:
@@ -59,9 +60,9 @@ def _timeless_data(entry: Entry) -> Json:
     return entry.data
 
 
-def settled(storage: Storage, codec: Codec) -> dict[str, tuple[str, bytes | None, dict[str, list[tuple[str, ...]]]]]:
+def settled(storage: Storage, codec: Codec) -> dict[str, Settled]:
     """How all runs have ended: status, result, and the entries of each operation. Order between operations is free."""
-    found = {}
+    found: dict[str, Settled] = {}
     for header in headers(storage):
         snapshot = storage.load(header.run_id)
         if snapshot is None:

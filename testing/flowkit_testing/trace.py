@@ -33,6 +33,7 @@ class What(StrEnum):
     BEGUN = "began"  # an attempt of a step
     BODY = "body began"
     RECALLED = "answered by the journal"
+    REPLAYED = "answered by the journal, in a replay that the test forced"
     RECORDED = "recorded"
     INJECTED = "injected"
 
@@ -54,6 +55,7 @@ class Trace:
         self._calls: dict[tuple[str, str], Call] = {}
         self._numbers: dict[tuple[str, str], int] = {}
         self.seen: list[Seen] = []
+        self.forced: set[str] = set()  # runs whose present incarnation exists only because a test wants replays
 
     def add(self, what: What, call: Call, note: str = "") -> None:
         """Write down what happened."""

@@ -54,7 +54,7 @@ class Passed:
     now_ms: int
 
 
-class Unlike(Exception):  # an answer, not an error of ours
+class Unanswered(Exception):  # an answer, not an error of ours
     """The storage does not answer, as the schedule wants it."""
 
 
@@ -132,7 +132,7 @@ class Trial:
             return self._passing.asked(process, operation, perform)
         if injury.fault == "lost_ack":
             perform()
-        raise Unlike(f"injected: {injury}")
+        raise Unanswered(f"injected: {injury}")
 
     def _next_unanswered(self, operation: str) -> Injury | None:
         """The injury to this call, if it is one that goes unanswered."""

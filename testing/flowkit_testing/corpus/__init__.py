@@ -1,0 +1,10 @@
+"""Workflows of all shapes, for whoever wants to try an engine or a storage on more than one."""
+
+from __future__ import annotations
+
+from flowkit_testing.corpus import chains, children, parallel
+from flowkit_testing.corpus.case import Case
+
+CASES: tuple[Case, ...] = (*chains.CASES, *parallel.CASES, *children.CASES)
+
+__all__ = ["CASES", "Case"]
