@@ -262,6 +262,11 @@ def _delivered(run: Run, kind: str, key: str, name: str, error: BaseException, a
     """Mark a failure as having reached the body, and say where it comes from."""
     run.failed_delivered = True
     run.fresh_failures.append(key)
+    return noted(run, kind, key, name, error, attempts)
+
+
+def noted(run: Run, kind: str, key: str, name: str, error: BaseException, attempts: int) -> BaseException:
+    """Say where a failure comes from, once."""
     note = f"{kind} {name!r} (operation {key}) of run {run.id!r} failed after {attempts} attempt(s)"
     if note not in getattr(error, "__notes__", ()):
         error.add_note(note)

@@ -13,7 +13,7 @@ from flowkit.digest import ArgumentDigest
 from flowkit.effects import Operation, Record
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase
 from flowkit.errors import CompensationFailed, RunBlocked, RunCancelled
-from flowkit.operations import StepCall, StepSpec, encode_within_cap, step_operation
+from flowkit.operations import StepCall, StepSpec, encode_within_cap, noted, step_operation
 from flowkit.records import Go, RunStatus
 from flowkit.run import Blocked, Run, Scope, Undo, UndoScope, Unwind
 
@@ -117,8 +117,11 @@ def _undo(run: Run, scope: Scope, saga: UndoScope, undo: Undo) -> Operation[Exce
         if past.outcome.phase == Phase.DONE:
             return None
         run.failed_undos.append(key)
-        assert isinstance(past.outcome.data, dict)  # written by fail_operation
-        failed = error_from_json(run.codec, past.outcome.data["error"])
+        data = past.outcome.data
+        assert isinstance(data, dict)  # written by fail_operation
+        error, attempts = error_from_json(run.codec, data["error"]), data["attempts"]
+        assert isinstance(attempts, int)
+        failed = noted(run, past.kind, key, undo.name, error, attempts)
         return failed if isinstance(failed, Exception) else RunBlocked(str(failed))
     spec = StepSpec(
         undo.name, undo.fn, undo.is_async, ArgumentDigest(undo.fn), object, undo.policy, kind=Kind.UNDO.value
