@@ -24,7 +24,7 @@ class Violation:
         return f"--flowkit-replay={token_of(self.schedule)}"
 
 
-@define
+@define(repr=False)
 class Exploration:
     """How a task fared at every point where its process can die."""
 
@@ -65,7 +65,7 @@ class Exploration:
                 f"{len(self.unreached)} of {self.runs} schedules of task {self.task!r} were never reached:\n{missed}"
             )
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         verdict = "safe" if self.safe else f"{len(self.violations)} schedule(s) break it"
         return (
             f"{self.task}: {verdict}; {self.points} points, {self.states} distinct durable states, {self.runs} runs, "

@@ -21,6 +21,8 @@ from flowkit_testing.trial import Origin, Passed, Subject, Trial
 
 ALL_FAULTS: tuple[Fault, ...] = ("crash", "not_applied", "lost_ack", "lease")
 _INTERRUPTED = b"StepInterrupted"
+_BEFORE_THE_DIFFERENCE = 40
+_SHOWN = 200
 
 
 @define(eq=False)
@@ -144,8 +146,20 @@ def _compare(run_id: str, found: Settled, wanted: Settled) -> Iterator[str]:
     if found[0] != wanted[0]:
         yield f"run {run_id!r} is {found[0]}, without the fault {wanted[0]}"
     if found[1] != wanted[1]:
-        yield f"run {run_id!r} has the result {found[1]!r}, without the fault {wanted[1]!r}"
+        yield f"run {run_id!r} has another result than without the fault\n{_difference(found[1], wanted[1])}"
     mine, theirs = found[2], wanted[2]
     for key in dict.fromkeys((*theirs, *mine)):
         if mine.get(key) != theirs.get(key):
-            yield f"run {run_id!r}, operation {key!r}: recorded {mine.get(key)}, without the fault {theirs.get(key)}"
+            operation = f"operation {key} of run {run_id!r}" if key else f"run {run_id!r} itself"
+            yield f"{operation} is recorded otherwise\n{_difference(mine.get(key), theirs.get(key))}"
+
+
+def _difference(found: object, wanted: object) -> str:
+    """Two values from where they begin to differ."""
+    mine, theirs = repr(found), repr(wanted)
+    same = next((at for at, (one, other) in enumerate(zip(mine, theirs, strict=False)) if one != other), 0)
+    start = max(0, same - _BEFORE_THE_DIFFERENCE)
+    return "\n".join(
+        f"        {name} {'...' if start else ''}{text[start : start + _SHOWN]}{'...' if len(text) > start + _SHOWN else ''}"
+        for name, text in (("now:    ", mine), ("without:", theirs))
+    )

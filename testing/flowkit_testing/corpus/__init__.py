@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flowkit_testing.corpus import chains, children, parallel
+from flowkit_testing.corpus import chains, children, parallel, sagas
 from flowkit_testing.corpus.case import Case
 
-CASES: tuple[Case, ...] = (*chains.CASES, *parallel.CASES, *children.CASES)
+CASES: tuple[Case, ...] = (*chains.CASES, *parallel.CASES, *children.CASES, *sagas.CASES)
 
 __all__ = ["CASES", "Case"]
