@@ -8,7 +8,7 @@ from typing import Any
 
 from cattrs import Converter
 
-from flowkit.codec_base import ClassNotFound, Codec, Json, Unencodable
+from flowkit.codec_base import ClassNotFound, Codec, Json, Unencodable, text_encoder
 from flowkit.codec_errors import error_from_json, error_text, error_to_json, live_error
 from flowkit.codec_exceptions import decode_as_value, encode_as_value
 from flowkit.codec_hints import Plans
@@ -26,23 +26,7 @@ __all__ = [
     "live_error",
 ]
 
-_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
-
-
-def _fast_encoder() -> Callable[[object], str]:
-    """The encoder without the detour that `encode` takes: it makes the C encoder anew at each call, a third of a step.
-
-    The C encoder is no public name; without it (PyPy), the public way does the same.
-    """
-    make = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:
-        return _encoder.encode
-    chunks = make(None, _encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, True)  # noqa: FBT003  # its own signature
-    join = "".join
-    return lambda document: join(chunks(document, 0))
-
-
-_to_text = _fast_encoder()
+_to_text = text_encoder(ensure_ascii=False)
 _from_text = json.JSONDecoder().decode
 
 

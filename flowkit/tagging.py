@@ -137,7 +137,7 @@ class Tagging:
 
     def _encode_list(self, value: Iterable[Any]) -> list[Json]:
         encode = self.encode
-        return [x if type(x) in NATIVE else encode(x) for x in value]
+        return [x if type(x) in NATIVE or (type(x) is int and -_WIDEST < x < _WIDEST) else encode(x) for x in value]
 
     def _decode_list(self, data: list[Json]) -> list[object]:
         decode = self.decode
@@ -146,7 +146,10 @@ class Tagging:
     def _encode_dict(self, value: dict[Any, Any]) -> Json:
         if is_plain(value):
             encode = self.encode
-            return {k: v if type(v) in NATIVE else encode(v) for k, v in value.items()}
+            return {
+                k: v if type(v) in NATIVE or (type(v) is int and -_WIDEST < v < _WIDEST) else encode(v)
+                for k, v in value.items()
+            }
         return {TAG: "dict", VALUE: self._encode_pairs(value)}
 
     def _encode_pairs(self, value: dict[object, object]) -> Json:
