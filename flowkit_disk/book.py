@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from flowkit.records import NewRun
 from flowkit_disk import keys
@@ -20,14 +20,15 @@ _LEASED = codes_of(places=frozenset({Place.LEASED}))
 class Book:
     """What one transaction has read and is about to write."""
 
-    def __init__(self, rows: Rows, lanes: Lanes, staged: Staged, now_ms: int) -> None:
+    def __init__(self, rows: Rows, lanes: Lanes, staged: Staged, now_ms: int, may_know: Callable[[str], bool]) -> None:
         self.rows = rows
         self.lanes = lanes
         self.staged = staged
         self.now_ms = now_ms
         self.work = False  # a run became ready, or a timer was set
         self.changed: set[str] = set()  # ids of runs that changed
-        self.granted: set[str] = set()  # tokens of grants that got a lease
+        self.granted: dict[str, int] = {}  # tokens of grants that got leases, and how many they have had
+        self.may_know = may_know  # whether a grant with this token may have been answered before
         self._runs: dict[str, Run | None] = {}
         self._dirty: set[str] = set()
         self._blocks: dict[int, Block] = {}
@@ -136,6 +137,19 @@ class Book:
                 run = self.run_of(number_of(number, place))
                 if run is not None:
                     yield run
+
+    def owned_by(self, token: str) -> list[Run]:
+        """The runs that a grant still owns, in the order in which it got them."""
+        owned = [run for run in self.leased() if run.owner == token] if self.may_know(token) else []
+        return sorted(owned, key=lambda run: run.nth)
+
+    def next_nth(self, token: str) -> int:
+        """The place of one more lease among those of a grant."""
+        if token not in self.granted:
+            self.granted[token] = 1 + max((run.nth for run in self.owned_by(token)), default=-1)
+        nth = self.granted[token]
+        self.granted[token] += 1
+        return nth
 
     def run_of(self, number: int) -> Run | None:
         """The run of a number."""

@@ -51,7 +51,7 @@ class Changes:
         """Store a run whose id is free."""
         run = self._book.create(new)
         if new.grant is not None:
-            self._lease(run, new.grant, 0)
+            self._lease(run, new.grant)
         elif new.start_at_ms is not None and new.start_at_ms > self._now_ms:
             self._wait(run, new.start_at_ms, None, new_here=True)
         else:
@@ -66,22 +66,21 @@ class Changes:
 
     # ---- leases
 
-    def take(self, run: Run, grant: Grant, nth: int) -> Lease:
+    def take(self, run: Run, grant: Grant) -> Lease:
         """Give a run to a new owner. Only this ends the right of the one before (rule D4)."""
         if run.place is Place.LEASED:
             run.crashes += 1  # R4: its owner neither handed it back nor renewed
         self._leave(run)
-        self._lease(run, grant, nth)
+        self._lease(run, grant)
         self._book.log(run, Kind.MARK)
         return run.lease()
 
-    def _lease(self, run: Run, grant: Grant, nth: int) -> None:
+    def _lease(self, run: Run, grant: Grant) -> None:
+        run.nth = self._book.next_nth(grant.token)
         run.place = Place.LEASED
         run.owner = grant.token
         run.worker = grant.worker
-        run.nth = nth
         run.fence += 1
-        self._book.granted.add(grant.token)
         self._set_due(run, self._now_ms + grant.lease_ms)
         if run.status is not RunStatus.COMPENSATING:
             run.status = RunStatus.RUNNING

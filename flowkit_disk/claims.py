@@ -23,19 +23,19 @@ def claim_one(book: Book, grant: Grant, want: Exactly, limit: int, owner_is_dead
     if run.place is Place.LEASED and run.owner == grant.token:
         leases = (run.lease(),)
     elif limit > 0 and _claimable(run, book.now_ms, owner_is_dead=owner_is_dead):
-        leases = (Changes(book).take(run, grant, 0),)
+        leases = (Changes(book).take(run, grant),)
     return Claimed(leases, run.due_ms, book.now_ms)
 
 
-def claim_any(book: Book, grant: Grant, want: AnyOf, limit: int, *, asked_before: bool) -> Claimed:
+def claim_any(book: Book, grant: Grant, want: AnyOf, limit: int) -> Claimed:
     """Lease what is ready, due, or left by its owner; the same grant again gets what it still owns."""
     lanes = _lanes(book, want)
-    leases = _still_owned(book, grant) if asked_before else []
+    leases = [run.lease() for run in book.owned_by(grant.token)]
     if not leases:
         for lane in lanes:
             _offer_due(book, lane)
         changes = Changes(book)
-        leases = [changes.take(run, grant, nth) for nth, run in enumerate(_best(book, lanes, limit))]
+        leases = [changes.take(run, grant) for run in _best(book, lanes, limit)]
     return Claimed(tuple(leases), min(_next_due(book, lanes), default=None), book.now_ms)
 
 
@@ -73,11 +73,6 @@ def _lanes(book: Book, want: AnyOf) -> list[int]:
     pairs = dict.fromkeys((queue, task) for queue in want.queues for task in want.tasks)
     found = (book.lanes.find(book.rows, queue, task) for queue, task in pairs)
     return [lane for lane in found if lane is not None]
-
-
-def _still_owned(book: Book, grant: Grant) -> list[Lease]:
-    owned = [run for run in book.leased() if run.owner == grant.token]
-    return [run.lease() for run in sorted(owned, key=lambda run: (run.nth, run.number))]
 
 
 def _offer_due(book: Book, lane: int) -> None:

@@ -61,7 +61,7 @@ class Ledger:
         with self.engine.lock:
             try:
                 with self.engine.writing() as rows:
-                    book = Book(rows, self.lanes, staged, now_ms)
+                    book = Book(rows, self.lanes, staged, now_ms, self.engine.signals.may_know)
                     result = change(book)
                     book.write()
                     self._signal(book)

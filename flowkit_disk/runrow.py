@@ -51,7 +51,7 @@ class Run:
     inbox_at_least: int | None = None
     owner: str | None = None
     worker: str | None = None
-    nth: int = 0  # its place in the answer to the claim
+    nth: int = 0  # its place among the leases of its grant
     fence: int = 0
     crashes: int = 0
     cancel: bool = False

@@ -158,7 +158,7 @@ class DiskStorage:
 
     def _claim_any(self, book: Book, grant: Grant, want: AnyOf, limit: int) -> Claimed:
         signals = self._engine.signals
-        claimed = claims.claim_any(book, grant, want, limit, asked_before=signals.may_know(grant.token))
+        claimed = claims.claim_any(book, grant, want, limit)
         if len(self._seen) >= SEEN_AT_MOST:
             self._seen.clear()
         if len(claimed.leases) < limit:
