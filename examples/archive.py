@@ -10,8 +10,8 @@ storage:
 
 What DEST holds in the end:
 
-    objects/ab/abcdef....gz   each distinct content once, named by its SHA-256; `gunzip` reads them
-    archive.json              the index: every file, link and folder, and what was left out and why
+    objects/abcdef....gz   each distinct content once, named by its SHA-256; `gunzip` reads them
+    archive.json           the index: every file, link and folder, and what was left out and why
 """
 
 from __future__ import annotations
@@ -98,6 +98,14 @@ class Damaged(NonRetryable):
 
 
 @step
+def prepare(dest: Path) -> None:
+    """Make the store."""
+    (dest / "objects").mkdir(parents=True, exist_ok=True)
+    _sync_folder(dest.parent)
+    _sync_folder(dest)
+
+
+@step
 def list_folder(source: Path, folder: str, but_not: Path) -> tuple[Found, ...]:
     """What a folder holds, in a fixed order."""
     try:
@@ -147,13 +155,11 @@ def compress(source: Path, path: str, dest: Path, expected: Fingerprint) -> int:
 def store(dest: Path, sha256: str) -> None:
     """Move the compressed content to its place, for good; done twice, it is done once."""
     partial, place = _partial(dest, sha256), _object(dest, sha256)
-    place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():
         partial.unlink(missing_ok=True)
         return
     partial.replace(place)
     _sync_folder(place.parent)
-    _sync_folder(place.parent.parent)
 
 
 @step
@@ -181,7 +187,6 @@ def write_index(dest: Path, name: str, others: list[Found], kept: list[Kept], le
         "left_out": [asdict(each) for each in left],
     }
     place, partial = dest / f"{name}.json", dest / f"{name}.json.partial"
-    dest.mkdir(parents=True, exist_ok=True)
     with partial.open("w", encoding="ascii") as file:
         json.dump(document, file, indent=1)
         file.flush()
@@ -205,6 +210,7 @@ def archive(source: Path, dest: Path, name: str = "archive") -> Summary:
         dest: where the archive goes; it may lie inside the source, and is left out then.
         name: of the index; several archives can share one store.
     """
+    prepare(dest)
     left: list[Left] = []
     found = list(_walk(source, dest, left))
     files = [each for each in found if each.kind == "file"]
@@ -292,7 +298,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
 
 
 def _object(dest: Path, sha256: str) -> Path:
-    return dest / "objects" / sha256[:2] / f"{sha256}.gz"
+    return dest / "objects" / f"{sha256}.gz"
 
 
 def _partial(dest: Path, sha256: str) -> Path:

@@ -9,13 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 
 import click
 
-from flowkit.cli.times import seconds_text
-from flowkit.cli.watch import Board, Happened, Listener
+from flowkit.cli.events import Happened, event_text
+from flowkit.cli.watch import Board, Listener
 
 LINES_EACH = 40  # so many steps are told one by one; later ones are counted
 COUNT_EVERY_S = 1.0
-SIGNS = {"done": "✓", "failed": "✗", "retry": "↻", "again": "↻", "waits": "…", "replayed": "»"}
-COLOURS = {"done": "green", "failed": "red", "retry": "yellow", "again": "yellow", "waits": "cyan", "replayed": "blue"}
 
 
 class Silent:
@@ -49,23 +47,6 @@ class Lines:
 def print_line(text: str) -> None:
     """A line on stderr, in the encoding that it has."""
     click.echo(text, err=True)
-
-
-def event_text(event: Happened) -> str:
-    """What happened, in one line."""
-    sign = SIGNS[event.what]
-    match event.what:
-        case "waits":
-            return f"{sign} {event.name} waits {seconds_text(event.took_s)}"
-        case "replayed":
-            count = int(event.detail)
-            return f"{sign} {count:,} completed step{'' if count == 1 else 's'} answered from the journal"
-        case "again":
-            return f"{sign} {event.name} starts over after {event.detail or 'an error'}"
-        case "retry":
-            return f"{sign} {event.name} failed, will be tried again: {event.detail}"
-        case _:
-            return f"{sign} {event.name}  {seconds_text(event.took_s)}" + (f"  {event.detail}" if event.detail else "")
 
 
 def listener(*, silent: bool) -> Listener:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from flowkit.cli.progress import COLOURS, event_text
+from flowkit.cli.events import COLOURS, event_text
 from flowkit.cli.times import seconds_text
 from flowkit.cli.watch import Board
 

@@ -21,11 +21,16 @@ def seconds_text(seconds: float) -> str:
     if seconds < _MINUTE_S:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    for size, large, small in ((_DAY_S, "d", "h"), (_HOUR_S, "h", "m"), (_MINUTE_S, "m", "s")):
-        if whole >= size:
-            rest = whole % size // {"h": _HOUR_S, "m": _MINUTE_S, "s": 1}[small]
-            return f"{whole // size}{large} {rest}{small}" if rest else f"{whole // size}{large}"
-    return f"{whole} s"
+    if whole >= _DAY_S:
+        return _two(whole, _DAY_S, "d", _HOUR_S, "h")
+    if whole >= _HOUR_S:
+        return _two(whole, _HOUR_S, "h", _MINUTE_S, "m")
+    return _two(whole, _MINUTE_S, "m", 1, "s")
+
+
+def _two(whole: int, large_s: int, large: str, small_s: int, small: str) -> str:
+    rest = whole % large_s // small_s
+    return f"{whole // large_s}{large} {rest}{small}" if rest else f"{whole // large_s}{large}"
 
 
 def ms_text(milliseconds: int) -> str:

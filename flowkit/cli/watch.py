@@ -7,8 +7,9 @@ import time
 from collections import deque
 from typing import Protocol
 
-from attrs import define, field, frozen
+from attrs import define, field
 
+from flowkit.cli.events import Happened
 from flowkit.cli.tracebacks import has_traceback
 from flowkit.effects import Advance, Effect, Invoke, Pause, Raised, Record, RunBody
 from flowkit.entries import Kind, Phase
@@ -18,16 +19,6 @@ from flowkit.run import Run
 RECENT = 8  # finished steps kept for the screen
 UNTOLD = {Kind.SLEEP, Kind.PATCH}  # operations that do no work
 WORTH_TELLING_S = 1.0  # shorter waits, as between two attempts, come and go unseen
-
-
-@frozen
-class Happened:
-    """Something that a person may want to see."""
-
-    what: str  # `done`, `failed`, `retry`, `waits`, `replayed`, `again`
-    name: str
-    took_s: float = 0.0
-    detail: str = ""
 
 
 @define

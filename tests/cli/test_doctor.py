@@ -11,8 +11,9 @@ import pytest
 from attrs import evolve
 from click.testing import CliRunner
 
+from flowkit.cli import doctor_command
 from flowkit.cli.app import cli
-from flowkit.cli.diagnosis import durability_advice
+from flowkit.cli.diagnosis import SLOW_MS, Diagnosis, durability_advice
 from flowkit.cli.loading import load_task
 from flowkit.entries import Entry, Kind, Phase, encode
 from flowkit.flow import Flow
@@ -34,6 +35,7 @@ def test_disk_is_measured(tmp_path: Path) -> None:
     url = f"disk:{tmp_path / 'runs'}"
     ended = CliRunner().invoke(cli, ["doctor", "--json"], env={"FLOWKIT_STORAGE": url})
     found = json.loads(ended.stdout)
+    assert (ended.exit_code, found["advice"]) == (0, []) or found["write_ms"] > SLOW_MS
     assert (found["storage"], found["from"], found["durability"]) == (url, "FLOWKIT_STORAGE", "disk")
     assert found["write_ms"] > 0
     assert found["queues"] == []
@@ -96,3 +98,11 @@ def test_storage_that_is_not_there() -> None:
     ended = CliRunner().invoke(cli, ["doctor", "--storage", "disk:/proc/nowhere"])
     assert ended.exit_code == 5
     assert "/proc/nowhere" in ended.stderr
+
+
+def test_nothing_to_change_is_said(monkeypatch: pytest.MonkeyPatch, flowkit: Call) -> None:
+    """A storage that is well is told so; exit code 0."""
+    well = Diagnosis(Durability.DISK, "a power cut", 1.0, {}, (), ())
+    monkeypatch.setattr(doctor_command, "diagnose", lambda *_: well)
+    ended = flowkit("doctor")
+    assert (ended.code, "nothing to change" in ended.out, "runs        none" in ended.out) == (0, True, True)

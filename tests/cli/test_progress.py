@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flowkit.cli.progress import LINES_EACH, Lines, Silent, drawn, event_text, listener
+from flowkit.cli.events import Happened, event_text
+from flowkit.cli.progress import LINES_EACH, Lines, Silent, drawn, listener
 from flowkit.cli.screen import MOST_ACTIVE, Picture
-from flowkit.cli.watch import Active, Board, Happened, Watch
+from flowkit.cli.watch import Active, Board, Watch
 from flowkit.flow import Flow
 
 Call = Callable[..., Any]

@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from click.testing import Result as CliResult
 
+from flowkit.cli.app import cli
+from flowkit.cli.execute import Order
+from flowkit.cli.loading import load_task
+from flowkit.engine import Engine
+from flowkit.errors import StorageError
 from flowkit.flow import Flow
-from flowkit.records import RunStatus
+from flowkit.records import NewRun, RunStatus
 
 Call = Callable[..., Any]
 ORDER = json.dumps({"order": {"id": "a"}})
@@ -185,16 +192,54 @@ def test_cancelled_run_has_an_exit_code_of_its_own(flowkit: Call, shop: str, flo
     assert "was cancelled" in ended.err
 
 
+def test_storage_that_dies_on_the_way_leaves_the_run_resumable(
+    shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage that fails during a run is exit code 5, and the command that resumes the run is told."""
+    monkeypatch.setattr(Engine, "run_to_end", _no_storage)
+    ended = _on_disk(tmp_path, monkeypatch, "run", f"{shop}:nothing", "--run-id", "n1")
+    assert ended.exit_code == 5
+    assert "the disk is gone" in ended.stderr
+    assert "Resume with:" in ended.stderr
+    assert f"flowkit run {shop}:nothing --run-id n1" in ended.stderr
+
+
+def _no_storage(engine: Engine, new: NewRun) -> bytes:
+    raise StorageError(f"the disk is gone under {new.run_id} of {engine.worker_id}")
+
+
+def test_failed_run_on_the_default_storage_says_what_can_be_done(
+    shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told to see and to try again needs no --storage where none was given."""
+    words = ("run", f"{shop}:refuse", "--run-id", "r1")
+    ended = _on_disk(tmp_path, monkeypatch, *words, "--input", '"no reason"')
+    assert ended.exit_code == 1
+    assert "flowkit runs show r1\n" in ended.stderr
+    assert f"flowkit run {shop}:refuse --run-id r1 --again\n" in ended.stderr
+    again = _on_disk(tmp_path, monkeypatch, *words)
+    assert "raise_it" in again.stderr
+
+
+def _on_disk(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> CliResult:
+    monkeypatch.chdir(folder)
+    return CliRunner().invoke(cli, list(words))
+
+
+def test_secrets_of_the_url_are_not_told_again(shop: str) -> None:
+    """The command to resume with shows no password."""
+    order = Order(
+        shop, load_task(f"{shop}:nothing").spec, None, "r", "redis://app:hunter2@cache", again=False, silent=True
+    )
+    assert order.resume_command.endswith("--storage 'redis://app:***@cache'")
+
+
 @pytest.mark.parametrize(
     ("url", "code", "words"),
     [("nosuch:x", 2, "no known scheme"), ("", 2, "is empty"), ("disk:/proc/nowhere/at/all", 5, "/proc")],
 )
 def test_storage_that_cannot_be_used(shop: str, url: str, code: int, words: str) -> None:
     """A wrong URL is wrong use, a place that cannot be written to is a storage error; each in one message."""
-    from click.testing import CliRunner  # noqa: PLC0415  # this test names a storage of its own
-
-    from flowkit.cli.app import cli  # noqa: PLC0415
-
     ended = CliRunner().invoke(cli, ["run", f"{shop}:nothing", "--storage", url])
     assert ended.exit_code == code
     assert words in ended.stderr

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from flowkit.cli.loading import load_task
+from flowkit.cli.tables import WIDTH_ELSEWHERE, console
 from flowkit.cli.timeline import Span
 from flowkit.cli.times import seconds_text
 from flowkit.codec import Json, JsonCodec
 from flowkit.entries import Entry, Kind, Phase, encode
 from flowkit.flow import Flow
 from flowkit.inspection import RecordedCall, recorded_calls
-from flowkit.records import NewRun, RunStatus
+from flowkit.records import Commit, Exactly, Finish, Grant, NewRun, RunStatus
 
 Call = Callable[..., Any]
 ORDER = json.dumps({"order": {"id": "a"}})
@@ -150,6 +152,46 @@ def test_show_of_what_this_codec_cannot_read(flowkit: Call, flow: Flow) -> None:
     assert [(call["name"], call["value"]) for call in shown["timeline"]] == [("secret", None)]
     assert "codec" in shown["unreadable"]
     assert "secret" in flowkit("runs", "show", "o2").out
+
+
+def test_show_of_a_run_that_someone_has(flowkit: Call, shop: str, flow: Flow) -> None:
+    """Who holds a run, how often its worker died, and values that go on and on, cut off, are shown."""
+    engine = flow.engine
+    task = load_task(f"{shop}:refuse")
+    engine.create(engine.new_run(task.spec, ("x" * 1000,), {}, run_id="held"))
+    [lease] = engine.storage.claim(engine.grant(), Exactly("held"), 1).leases
+    out = flowkit("runs", "show", "held").out
+    assert f"worker   {engine.worker_id}" in out
+    assert "… (1,002 characters)" in out
+    later_ms = engine.clock.now_ms() + 10**9
+    engine.storage.claim(Grant("another", "token", 1000), Exactly("held"), 1, now_ms=later_ms)
+    assert "crashes  1 in a row" in flowkit("runs", "show", "held").out
+    assert "1 crash in a row" in flowkit("runs", "list").out
+    assert lease.run_id == "held"
+
+
+def test_show_of_a_result_that_cannot_be_read(flowkit: Call, flow: Flow) -> None:
+    """A result that this codec cannot read is said to be so, and the rest is shown."""
+    engine = flow.engine
+    engine.create(NewRun("odd", "t", b"{}"))
+    [lease] = engine.storage.claim(engine.grant(), Exactly("odd"), 1).leases
+    finish = Finish(RunStatus.SUCCEEDED, b"\xff")
+    engine.storage.commit([Commit("odd", lease.owner, lease.fence, "c", 0, then=finish)])
+    assert "result   stored bytes are not the JSON" in flowkit("runs", "show", "odd").out
+
+
+def test_children_are_told_from_steps(flowkit: Call, shop: str) -> None:
+    """A child run in the timeline is marked as one."""
+    flowkit("run", f"{shop}:parent", "--input", ORDER, "--run-id", "p")
+    assert "shop-order  child" in flowkit("runs", "show", "p").out
+
+
+def test_list_is_wide_enough_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal the table takes its width from there, elsewhere it is wide enough for a log."""
+    assert console().width == WIDTH_ELSEWHERE
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "77")
+    assert console().width == 77
 
 
 def test_long_runs_are_folded(flowkit: Call, flow: Flow) -> None:

@@ -35,7 +35,7 @@ from flowkit import Flow, Step
 from flowkit.inspection import recorded_calls
 
 ARCHIVE = Path(__file__).parents[2] / "examples" / "archive.py"
-STEPS = ("list_folder", "fingerprint", "compress", "store", "verify", "write_index")
+STEPS = ("prepare", "list_folder", "fingerprint", "compress", "store", "verify", "write_index")
 LONGEST_DELAY_S = 0.003
 SHARE_UNDER_FIRE = 0.7  # of all events, so that every kill finds something to kill
 
@@ -154,7 +154,7 @@ def audit(source: Path, dest: Path, log: Path, kills: int) -> Found:
     _audit_journal(dest, len(begun))
     stored = Counter(call for call in begun if call.startswith("store "))
     files = _audit_store(source, dest)
-    objects = len(list(dest.glob("objects/*/*.gz")))
+    objects = len(list(dest.glob("objects/*.gz")))
     assert objects == len(stored) == len(set(files.values())), "every content is stored once"
     assert not list(dest.glob("partial/*")), "nothing half-written is left"
     return Found(kills, len(sessions), len(begun), sum(begun.values()) - len(begun), len(files), objects)
@@ -187,7 +187,7 @@ def _audit_store(source: Path, dest: Path) -> dict[str, str]:
         elif path.is_file() and name not in out:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             assert kept[name] == digest
-            with gzip.open(dest / "objects" / digest[:2] / f"{digest}.gz") as packed:
+            with gzip.open(dest / "objects" / f"{digest}.gz") as packed:
                 assert hashlib.file_digest(packed, "sha256").hexdigest() == digest
     assert not links
     assert len(kept) + len(out) == sum(1 for path in _below(source) if not path.is_symlink() and not path.is_dir())

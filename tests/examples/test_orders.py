@@ -19,7 +19,7 @@ from attrs import frozen
 from flowkit import Flow
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-EVENTS_BETWEEN_KILLS = 24  # at most
+EVENTS_BETWEEN_KILLS = 30  # at most
 
 
 @frozen
