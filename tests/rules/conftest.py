@@ -2,6 +2,8 @@
 
 import asyncio
 import inspect
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -12,8 +14,10 @@ from typing import Any, ParamSpec, TypeVar, cast, get_args, overload
 import attrs
 import pytest
 
+import flowkit
 from flowkit import Flow, Step, Task, step, task
 from flowkit.clock import Clock
+from flowkit.durations import Duration
 from flowkit.records import RunHeader
 from flowkit.storage import Storage, open_storage
 
@@ -93,6 +97,31 @@ def store(request: pytest.FixtureRequest) -> Store:
 def flow(store: Store) -> Flow:
     """A flow without a worker of its own: runs advance where they are called."""
     return store.flow()
+
+
+@attrs.frozen
+class Process:
+    """Runs a program in a process of its own, which may be killed; the storage's URL and more are its arguments."""
+
+    folder: Path
+
+    def run(self, program: str, *args: str) -> "subprocess.CompletedProcess[str]":
+        """Run it to its end, whichever that is."""
+        script = self.folder / "program.py"
+        script.write_text(program)
+        return subprocess.run(
+            [sys.executable, "-W", "error", str(script), *args],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Process:
+    """Another process."""
+    return Process(tmp_path)
 
 
 class Wire:
@@ -223,6 +252,13 @@ class Colour:
         if fn is None:
             return lambda body: make(_awaiting(body) if self.awaits else _calling(body))
         return make(_awaiting(fn) if self.awaits else _calling(fn))
+
+    def sleep(self, duration: Duration) -> Any:  # noqa: ANN401  # a coroutine, or nothing
+        """`flowkit.sleep`, in this colour."""
+        if self.awaits:
+            return flowkit.aio.sleep(duration)
+        flowkit.sleep(duration)
+        return None
 
     @property
     def cancelled(self) -> type[BaseException]:

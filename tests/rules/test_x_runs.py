@@ -1,0 +1,644 @@
+"""X1 to X6: no run is lost, finished ones stay finished, and they do not pile up."""
+
+import signal
+import threading
+from concurrent.futures import Executor
+from typing import Any
+
+import pytest
+
+import flowkit
+from flowkit import Flow, Retry, RunFinished, RunNotFound, RunRolledBack, RunStatus, step, task
+from flowkit.records import NewRun
+from flowkit.storage import Storage
+from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Process, Store, Wire, eventually
+
+# A program of two steps: it notes what runs, and dies where it is told to.
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+import flowkit
+from flowkit import Flow, step, task
+
+url, notes, death = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+
+def note(what):
+    with notes.open("a") as file:
+        print(what, file=file)
+    if what == death:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+@step
+def first():
+    note("first")
+    return 1
+
+@step
+async def second(number):
+    note("second")
+    return number + 1
+
+@task(id="rules-program")
+async def program():
+    number = await first.aio()
+    note("between")
+    number = await second(number)
+    note("after")
+    return number
+
+if __name__ == "__main__":
+    if death == "triggered":
+        with Flow(url, worker=False) as flow:
+            program.options(run_id="r").trigger()
+            note("triggered")
+    with Flow(url, lease="1d") as flow:
+        print(flow.run(program.options(run_id="r")))
+"""
+
+
+class TestNeverLost:
+    """X1."""
+
+    def test_what_was_triggered_is_there(self, store: Store, colour: Colour) -> None:
+        """X1: a run that was triggered by a process that is gone is run by the next one that has its task."""
+
+        @colour.task
+        def body(number: int) -> Body[int]:
+            yield from ()
+            return number + 1
+
+        client = store.flow()
+        handle = client.start(body.options(run_id="r"), 1)
+        assert handle.status() is RunStatus.PENDING
+        client.close()
+
+        with Flow(store.storage()) as flow:
+            assert flow.handle("r").result(timeout=PATIENCE_S) == 2
+
+    @pytest.mark.parametrize("death", ["triggered", "first", "between", "second", "after"])
+    def test_a_killed_process_is_known_to_be_dead(self, disk: Store, process: Process, death: str) -> None:
+        """X1: on disk the runs of a process that was killed are taken over at once, whatever their lease."""
+        notes = process.folder / "notes"
+        args = (disk.url, str(notes))
+
+        killed = process.run(PROGRAM, *args, death)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        resumed = process.run(PROGRAM, *args, "never")
+
+        assert resumed.stdout == "2\n", resumed.stderr
+        ran = notes.read_text().split()
+        again = {"first": "first", "second": "second"}.get(death)
+        assert ran.count("first") == (2 if again == "first" else 1)
+        assert ran.count("second") == (2 if again == "second" else 1)
+
+    def test_a_silent_worker_is_replaced_after_its_lease(
+        self, store: Store, wire: Wire, clock: FakeClock, colour: Colour, aside: Executor
+    ) -> None:
+        """X1: the run of a worker that has gone silent is left alone until its lease is over, then taken over."""
+        begun, go_on = threading.Event(), threading.Event()
+        ran: list[str] = []
+
+        @colour.step
+        def effect() -> str:
+            ran.append("effect")
+            if len(ran) == 1:
+                begun.set()
+                go_on.wait(PATIENCE_S)
+            return "done"
+
+        @colour.task
+        def body() -> Body[str]:
+            return str((yield effect()))
+
+        def silence(name: str, args: tuple[Any, ...]) -> None:
+            del args
+            if name == "renew":
+                raise ConnectionError("silence")
+
+        wire.before = silence
+        silent = store.flow(wire.storage, clock=clock)
+        running = aside.submit(silent.run, body.options(run_id="r"))
+        assert begun.wait(PATIENCE_S)
+        other = store.flow(clock=clock)
+
+        with pytest.raises(flowkit.ResultTimeout):
+            other.start(body.options(run_id="r")).result(timeout=0)
+        assert store.header("r").worker is not None
+        clock.advance(seconds=31)
+        assert other.run(body.options(run_id="r")) == "done"
+
+        go_on.set()
+        running.exception(PATIENCE_S)
+        assert ran == ["effect", "effect"]
+
+    def test_a_busy_event_loop_keeps_its_lease(self, wire: Wire) -> None:
+        """X1: leases are renewed by a thread of its own while a step blocks the event loop."""
+        renewed = threading.Semaphore(0)
+
+        def count(name: str, args: tuple[Any, ...]) -> None:
+            del args
+            if name == "renew":
+                renewed.release()
+
+        wire.after = count
+
+        @step
+        async def blocking() -> bool:
+            return all(renewed.acquire(timeout=PATIENCE_S) for _ in range(3))
+
+        @task
+        async def body() -> bool:
+            return await blocking()
+
+        flow = Flow(wire.storage, lease="200ms", worker=False)
+        with flow:
+            assert flow.run(body)
+
+
+class TestFinished:
+    """X2."""
+
+    def test_a_finished_run_stays_finished(self, store: Store, colour: Colour) -> None:
+        """X2: neither running, starting, cancelling nor retrying changes a run that succeeded."""
+        ran: list[str] = []
+
+        @colour.task
+        def body() -> Body[str]:
+            yield from ()
+            ran.append("body")
+            return "done"
+
+        flow = store.flow()
+        flow.run(body.options(run_id="r"))
+        before = store.header("r")
+
+        assert flow.run(body.options(run_id="r")) == "done"
+        assert flow.start(body.options(run_id="r")).result(timeout=PATIENCE_S) == "done"
+        assert flow.cancel("r") is False
+        with pytest.raises(RunFinished):
+            flow.retry("r")
+        assert store.header("r") == before
+        assert ran == ["body"]
+
+    def test_a_failed_run_stays_failed(self, store: Store, colour: Colour) -> None:
+        """X2: a failed run raises its error for whoever asks, and runs again only after `flow.retry`."""
+        ran: list[str] = []
+
+        @colour.task(attempts=1)
+        def body() -> Body[str]:
+            yield from ()
+            ran.append("body")
+            if len(ran) == 1:
+                raise OSError("first")
+            return "done"
+
+        flow = store.flow()
+        for _ in range(3):
+            with pytest.raises(OSError, match="first"):
+                flow.run(body.options(run_id="r"))
+        with pytest.raises(OSError, match="first"):
+            flow.start(body.options(run_id="r")).result(timeout=PATIENCE_S)
+        assert ran == ["body"]
+
+        handle = flow.retry("r")
+        assert handle.id == "r"
+        assert not handle.status().finished
+        assert flow.run(body.options(run_id="r")) == "done"
+        assert handle.status() is RunStatus.SUCCEEDED
+        assert ran == ["body", "body"]
+
+    def test_a_cancelled_run_stays_cancelled(self, flow: Flow, colour: Colour) -> None:
+        """X2: a cancelled run cannot be retried."""
+
+        @colour.task
+        def body() -> Body[None]:
+            yield from ()
+
+        flow.start(body.options(run_id="r")).cancel()
+        with pytest.raises(flowkit.RunCancelled):
+            flow.run(body.options(run_id="r"))
+
+        with pytest.raises(RunFinished):
+            flow.retry("r")
+        assert flow.handle("r").status() is RunStatus.CANCELLED
+
+    def test_an_unfinished_run_cannot_be_retried(self, flow: Flow, colour: Colour) -> None:
+        """X2: `flow.retry` of a run that has not failed is an error, and one of an unknown run another."""
+
+        @colour.task
+        def body() -> Body[None]:
+            yield from ()
+
+        flow.start(body.options(run_id="r"))
+        with pytest.raises(RunFinished):
+            flow.retry("r")
+        with pytest.raises(RunNotFound, match="nobody"):
+            flow.retry("nobody")
+
+    def test_a_run_that_did_something_about_its_failure(self, flow: Flow, colour: Colour) -> None:
+        """X2: a failed run that recorded something after the failure cannot be reopened, since it has reacted."""
+
+        @colour.step(attempts=1)
+        def fail() -> None:
+            raise OSError("no")
+
+        @colour.step
+        def undo() -> None: ...
+
+        @colour.task
+        def body() -> Body[None]:
+            try:
+                yield fail()
+            except OSError:
+                yield undo()
+                raise
+
+        with pytest.raises(OSError, match="no"):
+            flow.run(body.options(run_id="r"))
+
+        with pytest.raises(RunRolledBack):
+            flow.retry("r")
+        assert flow.handle("r").status() is RunStatus.FAILED
+
+    def test_only_what_failed_runs_again(self, flow: Flow, colour: Colour) -> None:
+        """X2: after `retry` completed steps are answered, a failed one runs again, and its error is forgotten."""
+        ran: list[str] = []
+        broken = [True, True]
+
+        @colour.step(retry=Retry(attempts=2, delay=0))
+        def effect(name: str) -> str:
+            ran.append(name)
+            if name == "b" and broken:
+                broken.pop()
+                raise OSError(name)
+            return name
+
+        @colour.task
+        def body() -> Body[str]:
+            a: str = yield effect("a")
+            b: str = yield effect("b")
+            c: str = yield effect("c")
+            return a + b + c
+
+        with pytest.raises(OSError, match="b"):
+            flow.run(body.options(run_id="r"))
+        flow.retry("r")
+
+        assert flow.run(body.options(run_id="r")) == "abc"
+        assert ran == ["a", "b", "b", "b", "c"]
+
+    def test_a_retry_survives_a_crash(self, store: Store, colour: Colour) -> None:
+        """X2: a run that was reopened is taken up by whoever comes next, and its new record holds."""
+        ran: list[str] = []
+        broken = [True]
+        crashes = [Crash()]
+
+        @colour.step(attempts=1)
+        def effect(name: str) -> str:
+            ran.append(name)
+            if name == "a" and broken:
+                raise OSError(name)
+            if name == "b" and crashes:
+                raise crashes.pop()
+            return name
+
+        @colour.task
+        def body() -> Body[str]:
+            a: str = yield effect("a")
+            b: str = yield effect("b")
+            return a + b
+
+        first = store.flow()
+        with pytest.raises(OSError, match="a"):
+            first.run(body.options(run_id="r"))
+        broken.clear()
+        first.retry("r")
+        first.close()
+        second = store.flow()
+        with pytest.raises(Crash):
+            second.run(body.options(run_id="r"))
+        second.close()
+
+        assert store.flow().run(body.options(run_id="r")) == "ab"
+        assert ran == ["a", "a", "b", "b"]
+
+    def test_a_worker_takes_a_retried_run(self, store: Store, colour: Colour) -> None:
+        """X2: the handle that `flow.retry` gives has the result once a worker has run it."""
+        broken = [True]
+
+        @colour.step(attempts=1)
+        def effect() -> str:
+            if broken:
+                raise OSError("no")
+            return "done"
+
+        @colour.task
+        def body() -> Body[str]:
+            return str((yield effect()))
+
+        with Flow(store.storage()) as flow:
+            handle = flow.start(body.options(run_id="r"))
+            assert not handle.wait_for_completion(timeout=PATIENCE_S).ok
+            broken.clear()
+            assert flow.retry("r").result(timeout=PATIENCE_S) == "done"
+
+
+class TestRetention:
+    """X3."""
+
+    def finished(self, flow: Flow, clock: FakeClock, colour: Colour) -> Any:  # noqa: ANN401  # a task
+        """Make runs of each kind: three that finished long ago, two that did not, and one of today."""
+
+        @colour.task(attempts=1)
+        def body(*, fails: bool = False) -> Body[None]:
+            yield from ()
+            if fails:
+                raise OSError("no")
+
+        @colour.task
+        def sleeping() -> Body[None]:
+            yield colour.sleep("900d")
+
+        flow.run(body.options(run_id="succeeded"))
+        with pytest.raises(OSError, match="no"):
+            flow.run(body.options(run_id="failed"), fails=True)
+        flow.start(body.options(run_id="cancelled")).cancel()
+        with pytest.raises(flowkit.RunCancelled):
+            flow.run(body.options(run_id="cancelled"))
+        flow.start(body.options(run_id="pending"))
+        flow.start(body.options(run_id="delayed", delay="800d"))
+        clock.advance(days=40)
+        flow.run(body.options(run_id="today"))
+        return body
+
+    def test_prune_removes_finished_runs_only(self, store: Store, clock: FakeClock, colour: Colour) -> None:
+        """X3: `prune` forgets what finished before that time, whatever its outcome, and nothing unfinished."""
+        flow = store.flow(clock=clock)
+        self.finished(flow, clock, colour)
+
+        assert flow.prune(older_than="100d") == 0
+        assert flow.prune(older_than="30d") == 3
+        assert flow.prune(older_than="30d") == 0
+
+        assert {header.run_id for header in flow.runs().runs} == {"pending", "delayed", "today"}
+        with pytest.raises(RunNotFound):
+            flow.handle("succeeded").status()
+        with pytest.raises(RunNotFound):
+            flow.handle("failed").result(timeout=0)
+
+    def test_a_pruned_id_is_free(self, store: Store, clock: FakeClock, colour: Colour) -> None:
+        """X3: a run id is one run for as long as it is kept; after that it is a new one."""
+        flow = store.flow(clock=clock)
+        body = self.finished(flow, clock, colour)
+
+        assert flow.run(body.options(run_id="today")) is None
+        clock.advance(seconds=1)
+        flow.prune(older_than=0)
+        with pytest.raises(OSError, match="no"):
+            flow.run(body.options(run_id="today"), fails=True)  # other arguments: it is another run
+
+    def test_children_go_with_their_parents(self, store: Store, clock: FakeClock, colour: Colour) -> None:
+        """X3: pruning leaves no child behind, and takes none from a parent that still runs."""
+
+        @colour.task
+        def child() -> Body[str]:
+            yield from ()
+            return "child"
+
+        @colour.task
+        def parent() -> Body[str]:
+            result: str = yield child()
+            yield colour.sleep("100d")
+            return result
+
+        with Flow(store.storage(), clock=clock) as flow:
+            handle = flow.start(parent.options(run_id="r"))
+            eventually(lambda: handle.status() is RunStatus.WAITING)
+        clock.advance(days=99)
+        flow = store.flow(clock=clock)
+        flow.prune(older_than="1d")
+
+        assert flow.run(parent.options(run_id="r")) == "child"
+        clock.advance(days=99)
+        flow.prune(older_than="1d")
+        assert flow.runs().runs == ()
+
+    def test_retention_removes_them_by_itself(self, store: Store, clock: FakeClock, colour: Colour) -> None:
+        """X3: a flow with a worker forgets finished runs after its retention, a finite one unless told otherwise."""
+
+        @colour.task
+        def body() -> Body[None]:
+            yield from ()
+
+        first = store.flow(clock=clock)
+        first.run(body.options(run_id="old"))
+        first.start(body.options(run_id="unfinished", delay="800d"))
+        first.close()
+        clock.advance(days=31)
+
+        with Flow(store.storage(), clock=clock, retention=None) as flow:
+            flow.start(body).result(timeout=PATIENCE_S)
+            assert "old" in {header.run_id for header in flow.runs().runs}
+        with Flow(store.storage(), clock=clock) as flow:
+            eventually(lambda: "old" not in {header.run_id for header in flow.runs().runs})
+            assert flow.handle("unfinished").status() is RunStatus.PENDING
+
+
+class TestUnknownTasks:
+    """X4."""
+
+    def strangers(self, storage: Storage, count: int, clock: FakeClock | None = None) -> None:
+        """Put runs of a task into the queue that no process here has."""
+        storage.open()
+        runs = [NewRun(f"stranger-{number}", "somebody-elses", b"{}", priority=9) for number in range(count)]
+        storage.submit(runs, now_ms=clock.ms if clock else None)
+        storage.close()
+
+    def test_they_wait_and_hold_nobody_up(self, store: Store, colour: Colour) -> None:
+        """X4: runs of unknown tasks, though first in the queue, wait, are shown, and hold up no others."""
+        self.strangers(store.storage(), 50)
+
+        @colour.task
+        def body() -> Body[str]:
+            yield from ()
+            return "done"
+
+        with Flow(store.storage(), concurrency=1) as flow:
+            assert flow.start(body).result(timeout=PATIENCE_S) == "done"
+            assert flow.handle("stranger-0").status() is RunStatus.PENDING
+            assert len(flow.runs(task="somebody-elses", status="pending").runs) == 50
+
+    def test_a_worker_that_learns_a_task_takes_its_runs(self, store: Store, colour: Colour) -> None:
+        """X4: a task that is defined after the worker began is served by it too."""
+
+        @colour.task
+        def known() -> Body[None]:
+            yield from ()
+
+        client = store.flow()
+
+        with Flow(store.storage()) as flow:
+            flow.start(known).result(timeout=PATIENCE_S)
+
+            @colour.task
+            def late() -> Body[str]:
+                yield from ()
+                return "done"
+
+            assert client.start(late.options(run_id="r")).id == "r"
+            assert flow.handle("r").result(timeout=PATIENCE_S) == "done"
+
+    def test_queues_are_kept_apart(self, store: Store, colour: Colour) -> None:
+        """X4: a worker serves the queues it was given, and no others."""
+        ran: list[str] = []
+
+        @colour.task(queue="slow")
+        def slow() -> Body[None]:
+            yield from ()
+            ran.append("slow")
+
+        @colour.task
+        def plain() -> Body[None]:
+            yield from ()
+            ran.append("plain")
+
+        with Flow(store.storage()) as flow:
+            waiting = flow.start(slow)
+            flow.start(plain).result(timeout=PATIENCE_S)
+            assert waiting.status() is RunStatus.PENDING
+            worker = flow.worker(queues=["slow"], concurrency=1)
+            worker.start()
+            waiting.result(timeout=PATIENCE_S)
+            worker.stop()
+
+        assert ran == ["plain", "slow"]
+
+
+class TestClosing:
+    """X5."""
+
+    def test_closing_hands_runs_back_after_the_step_in_flight(
+        self, store: Store, colour: Colour, aside: Executor
+    ) -> None:
+        """X5: a flow that closes lets the step in flight end and be recorded, then gives its run back at once."""
+        ran: list[str] = []
+        begun, go_on = threading.Event(), threading.Event()
+
+        @colour.step
+        def effect(name: str) -> str:
+            ran.append(name)
+            if name == "a" and not go_on.is_set():
+                begun.set()
+                go_on.wait(PATIENCE_S)
+            return name
+
+        @colour.task
+        def body() -> Body[str]:
+            a: str = yield effect("a")
+            b: str = yield effect("b")
+            return a + b
+
+        flow = Flow(store.storage()).open()
+        flow.start(body.options(run_id="r"))
+        assert begun.wait(PATIENCE_S)
+        closing = aside.submit(flow.close)
+        eventually(lambda: bool(closing.running()))
+        assert not closing.done()
+        go_on.set()
+        closing.result(PATIENCE_S)
+
+        header = store.header("r")
+        if not header.status.finished:  # it may have got further before it heard of the closing
+            assert (header.status, header.worker) == (RunStatus.PENDING, None)
+        assert store.flow().run(body.options(run_id="r")) == "ab"
+        assert ran == ["a", "b"]
+
+    def test_opening_takes_up_what_is_unfinished(self, store: Store, colour: Colour) -> None:
+        """X5: a flow that opens with its worker on goes on with unfinished runs of the tasks it has, unasked."""
+        ran: list[str] = []
+        crashes = [Crash()]
+
+        @colour.step
+        def effect(name: str) -> str:
+            ran.append(name)
+            if name == "b" and crashes:
+                raise crashes.pop()
+            return name
+
+        @colour.task
+        def body() -> Body[str]:
+            a: str = yield effect("a")
+            b: str = yield effect("b")
+            return a + b
+
+        first = store.flow()
+        with pytest.raises(Crash):
+            first.run(body.options(run_id="r"))
+        first.close()
+
+        with Flow(store.storage(), worker=False) as flow:
+            assert flow.handle("r").status() is RunStatus.PENDING
+        assert ran == ["a", "b"]
+        with Flow(store.storage()) as flow:
+            assert flow.handle("r").result(timeout=PATIENCE_S) == "ab"
+        assert ran == ["a", "b", "b"]
+
+    def test_a_waiting_run_is_left_waiting(self, store: Store, colour: Colour) -> None:
+        """X5: closing leaves runs that wait as they are, and does not wait for them."""
+
+        @colour.task
+        def body() -> Body[None]:
+            yield colour.sleep("1d")
+
+        with Flow(store.storage()) as flow:
+            handle = flow.start(body.options(run_id="r"))
+            eventually(lambda: handle.status() is RunStatus.WAITING)
+
+        assert store.header("r").status is RunStatus.WAITING
+
+
+class TestStatuses:
+    """X6."""
+
+    def test_there_are_eight(self) -> None:
+        """X6: the statuses are texts, and these."""
+        assert [str(status) for status in RunStatus] == [
+            "pending",
+            "running",
+            "waiting",
+            "compensating",
+            "blocked",
+            "succeeded",
+            "failed",
+            "cancelled",
+        ]
+
+    def test_a_run_goes_through_them(self, store: Store, colour: Colour, aside: Executor) -> None:
+        """X6: a run is pending, then running, then waiting, then running, then succeeded."""
+        seen: list[RunStatus] = []
+        begun, go_on = threading.Event(), threading.Event()
+
+        @colour.step
+        def effect() -> None:
+            begun.set()
+            go_on.wait(PATIENCE_S)
+
+        @colour.task
+        def body() -> Body[None]:
+            yield effect()
+            yield colour.sleep(1.5)
+
+        clock = FakeClock()
+        with Flow(store.storage(), clock=clock, worker=False) as client:
+            handle = client.start(body.options(run_id="r"))
+            seen.append(handle.status())
+            with Flow(store.storage(), clock=clock):
+                assert begun.wait(PATIENCE_S)
+                seen.append(handle.status())
+                go_on.set()
+                eventually(lambda: handle.status() is RunStatus.WAITING)
+            seen.append(handle.status())
+            aside.submit(client.run, body.options(run_id="r")).result(PATIENCE_S)
+            seen.append(handle.status())
+
+        assert seen == ["pending", "running", "waiting", "succeeded"]
