@@ -1,7 +1,8 @@
 """How attrs classes, dataclasses, NamedTuples and enums are taken apart and put together again.
 
 An instance is put together from its fields, without its `__init__`: no converter, validator or `__post_init__` runs a
-second time, so the value is what it was, and stored data cannot make the program's own code run (rule D5).
+second time, so the value is what it was, and stored data cannot make them run either (rule D5). Only a field that was
+not recorded, because the class had no such field then, is given its default as the class says.
 """
 
 from __future__ import annotations
