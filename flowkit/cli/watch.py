@@ -125,7 +125,7 @@ class Watch:
         board, now_s = self.board, time.monotonic()
         with board.lock:
             active = board.active.pop((run.id, record.key), None)
-            error = board.errors.pop(f"{run.id}:{record.key}", None)
+            error = board.errors.pop(f"{run.id}:{record.key}" if record.key else run.id, None)
             took_s = 0.0 if active is None else now_s - active.since_s
             detail = "" if error is None else f"{type(error).__name__}: {error}"
             match record.phase, record.kind:

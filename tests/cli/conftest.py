@@ -17,8 +17,8 @@ from flowkit.cli.app import cli
 from flowkit.flow import Flow
 
 CODE = '''
+import os
 import sys
-import warnings
 from attrs import frozen
 from flowkit import Flow, Retry, RunBlocked, current_run, sleep, step, task
 
@@ -95,6 +95,30 @@ def pause() -> int:
     if calls.count("pause") == 1:
         sys.exit(9)
     return charge(Order("x"), 0)
+
+
+@task(id="shop-loud")
+def loud() -> str:
+    print("printed")
+    os.system("echo from a subprocess")
+    return "quiet"
+
+
+@task(id="shop-restless", retry=Retry(attempts=2, delay=0.001, jitter=0))
+def restless() -> int:
+    reserve(Order("x"))
+    calls.append("restless")
+    if calls.count("restless") == 1:
+        raise OSError("not yet")
+    return 1
+
+
+@task(id="shop-group", attempts=1)
+def group() -> None:
+    try:
+        raise_it("the cause")
+    except Refused as error:
+        raise ExceptionGroup("several", [error, ValueError("another")]) from error
 
 
 @task(id="shop-parent")

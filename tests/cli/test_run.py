@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,31 @@ def test_quiet_shows_no_progress(flowkit: Call, shop: str) -> None:
     ended = flowkit("run", f"{shop}:process", "--input", ORDER, "--quiet")
     assert "✓ reserve" not in ended.err
     assert "succeeded" in ended.err
+
+
+def test_json_is_all_there_is_on_stdout_of_the_process(shop: str, tmp_path: Path) -> None:
+    """What subprocesses of the task print goes to stderr too, so that a pipe gets the document alone."""
+    command = [sys.executable, "-c", "from flowkit.cli import main; main()", "run", f"{shop}:loud", "--json"]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert json.loads(ended.stdout)["value"] == "quiet"
+    assert ended.stderr == "printed\nfrom a subprocess\n"
+
+
+def test_body_that_starts_over_is_told(flowkit: Call, shop: str) -> None:
+    """When the task's own code fails and is tried again, that is told; its completed steps do not run again."""
+    ended = flowkit("run", f"{shop}:restless")
+    assert ended.code == 0
+    assert "↻ shop-restless starts over after OSError: not yet" in ended.err
+    assert ended.err.count("✓ reserve") == 1
+
+
+def test_groups_show_each_error(flowkit: Call, shop: str) -> None:
+    """A group of errors is shown with each of them, and the error that caused it."""
+    ended = flowkit("run", f"{shop}:group")
+    assert ended.code == 1
+    for words in ("the cause", "ValueError: another", "several (2 sub-exceptions)", "direct cause"):
+        assert words in ended.err
+    assert "flowkit/drivers.py" not in ended.err
 
 
 def test_run_without_an_id_gets_one(flowkit: Call, shop: str) -> None:
