@@ -171,9 +171,13 @@ def _of_run(entry: Entry) -> RecordedCall:
     return RecordedCall(entry.kind, entry.name, entry.key, entry.phase, entry.at_ms, entry.at_ms, 1, errors)
 
 
+_OVER = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED, Phase.ROLLBACK})
+_WITHOUT_ERROR = frozenset({Phase.DONE, Phase.BEGUN})  # whose data is a value
+
+
 def _continued(before: RecordedCall | None, entry: Entry) -> RecordedCall:
     """The call with one more entry."""
-    over = entry.phase in {Phase.DONE, Phase.FAILED, Phase.CANCELLED}
+    over = entry.phase in _OVER
     call = before or RecordedCall(
         entry.kind, entry.name, entry.key, entry.phase, entry.at_ms - entry.took_ms, None, attempts=0
     )
@@ -181,11 +185,15 @@ def _continued(before: RecordedCall | None, entry: Entry) -> RecordedCall:
         call,
         phase=entry.phase,
         ended_at_ms=entry.at_ms if over else None,
-        attempts=call.attempts + (entry.phase != Phase.BEGUN),
-        errors=call.errors + (_errors(entry) if entry.phase in {Phase.FAILED, Phase.ATTEMPT} else ()),
+        attempts=call.attempts + (over or entry.phase == Phase.ATTEMPT),
+        errors=call.errors + (() if entry.phase in _WITHOUT_ERROR else _errors(entry)),
         value=entry.data if entry.phase in {Phase.DONE, Phase.BEGUN} else None,
     )
 
 
 def _errors(entry: Entry) -> tuple[str, ...]:
-    return (error_text(entry.data.get("error")),) if isinstance(entry.data, Mapping) else ()
+    """The error that the entry tells of, if any: what an attempt raised, or what a rollback was begun by."""
+    if not isinstance(entry.data, Mapping):
+        return ()
+    error = entry.data.get("error", entry.data.get("cause"))
+    return () if error is None else (error_text(error),)

@@ -6,15 +6,23 @@ from attrs import frozen
 
 from flowkit.cli.times import seconds_text
 
-SIGNS = {"done": "✓", "failed": "✗", "retry": "↻", "again": "↻", "waits": "…", "replayed": "»"}
-COLOURS = {"done": "green", "failed": "red", "retry": "yellow", "again": "yellow", "waits": "cyan", "replayed": "blue"}
+SIGNS = {"done": "✓", "failed": "✗", "retry": "↻", "again": "↻", "waits": "…", "replayed": "»", "rollback": "↶"}
+COLOURS = {
+    "done": "green",
+    "failed": "red",
+    "retry": "yellow",
+    "again": "yellow",
+    "waits": "cyan",
+    "replayed": "blue",
+    "rollback": "magenta",
+}
 
 
 @frozen
 class Happened:
     """Something that a person may want to see."""
 
-    what: str  # `done`, `failed`, `retry`, `waits`, `replayed`, `again`
+    what: str  # a key of SIGNS
     name: str
     took_s: float = 0.0
     detail: str = ""
@@ -29,6 +37,8 @@ def event_text(event: Happened) -> str:
         case "replayed":
             count = int(event.detail)
             return f"{sign} {count:,} completed step{'' if count == 1 else 's'} answered from the journal"
+        case "rollback":
+            return f"{sign} what {event.name} completed is being undone"
         case "again":
             return f"{sign} {event.name} starts over after {event.detail or 'an error'}"
         case "retry":

@@ -17,9 +17,9 @@ from flowkit.codec import Json
 from flowkit.config import redact
 from flowkit.documents import describe_error, result_json
 from flowkit.engine import Engine
-from flowkit.errors import FlowkitError, RunBlocked, RunConflict
+from flowkit.errors import FlowkitError, RunBlocked, RunConflict, RunRolledBack
 from flowkit.flow import Flow
-from flowkit.inspection import same_run
+from flowkit.inspection import keys_to_retry, same_run
 from flowkit.records import Durability, NewRun, RunStatus, Snapshot
 from flowkit.registry import TaskSpec
 
@@ -59,6 +59,7 @@ class Report:
     replayed: int = 0
     took_s: float = 0.0
     known: bool = False  # it had ended before
+    final: bool = False  # it failed and did something about it, so it cannot be reopened
 
 
 def execute(flow: Flow, order: Order) -> Report:
@@ -136,7 +137,16 @@ def _report(engine: Engine, order: Order, live: BaseException | None = None) -> 
         return Report(order, status, document.get("value"), durable=durable)
     stored = describe_error(engine.codec, raw)
     same = live is not None and type(live) is type(stored) and str(live) == str(stored)
-    return Report(order, status, error=live if same else stored, durable=durable)
+    final = status is RunStatus.FAILED and not _can_be_reopened(engine, order.run_id)
+    return Report(order, status, error=live if same else stored, durable=durable, final=final)
+
+
+def _can_be_reopened(engine: Engine, run_id: str) -> bool:
+    try:
+        keys_to_retry(engine.codec, engine.load(run_id))
+    except RunRolledBack:
+        return False
+    return True
 
 
 def resume_text(order: Order, *, durable: bool) -> str:

@@ -82,8 +82,14 @@ def _tell_failure(done: Report) -> None:
         for note in getattr(error, "__notes__", ()):
             say(f"  {note}")
     if done.durable:
-        say(f"See what happened:  flowkit runs show {run_id}{_where(done)}")
-        say(f"Try again, keeping what was completed:\n  {done.order.resume_command} --again")
+        where = _where(done)
+        say(f"See what happened:  flowkit runs show {run_id}{where}")
+        if done.final:
+            say(
+                f"What it had done was dealt with, so it ends here. A new attempt:\n  flowkit runs fork {run_id}{where}"
+            )
+        else:
+            say(f"Try again, keeping what was completed:\n  {done.order.resume_command} --again")
 
 
 def _where(done: Report) -> str:

@@ -30,7 +30,13 @@ MARKS = {
     Phase.BEGUN: ("… under way", "cyan"),
     Phase.CANCELLED: ("✗ cancelled", "yellow"),
     Phase.REOPENED: ("↻ reopened", "blue"),
+    Phase.ROLLBACK: ("↶ undone from here", "magenta"),
 }
+
+
+def mark_of(call: RecordedCall) -> tuple[str, str]:
+    """How a call has ended, as a sign and its colour."""
+    return next((mark for phase, mark in MARKS.items() if phase == call.phase), (call.phase, ""))
 
 
 @frozen
@@ -43,12 +49,12 @@ class Span:
 
     def bar(self, call: RecordedCall) -> Text:
         """Where in it the call lies."""
-        mark = MARKS[Phase(call.phase)]
+        _, style = mark_of(call)
         whole = max(1, self.to_ms - self.from_ms)
         ended = self.to_ms if call.ended_at_ms is None else call.ended_at_ms
         left = min(self.width - 1, (call.began_at_ms - self.from_ms) * self.width // whole)
         length = max(1, min(self.width - left, round((ended - call.began_at_ms) * self.width / whole)))
-        return Text(" " * left + ("█" * length if ended > call.began_at_ms else "▏"), style=mark[1])
+        return Text(" " * left + ("█" * length if ended > call.began_at_ms else "▏"), style=style)
 
 
 def print_run(codec: Codec, snapshot: Snapshot, *, everything: bool, values: bool) -> None:
@@ -156,7 +162,7 @@ def _selected(calls: Sequence[RecordedCall], *, everything: bool) -> Iterator[Re
 
 
 def _add_call(table: Table, call: RecordedCall, span: Span, created_ms: int, *, values: bool) -> None:
-    mark, style = MARKS[Phase(call.phase)]
+    mark, style = mark_of(call)
     reused = call.ended_at_ms is not None and call.ended_at_ms < created_ms
     took = "" if call.ended_at_ms is None or call.kind == Kind.RUN else ms_text(call.ended_at_ms - call.began_at_ms)
     table.add_row(

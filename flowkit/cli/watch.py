@@ -17,7 +17,7 @@ from flowkit.journal import Past
 from flowkit.run import Run
 
 RECENT = 8  # finished steps kept for the screen
-UNTOLD = {Kind.SLEEP, Kind.PATCH}  # operations that do no work
+UNTOLD = {Kind.SLEEP, Kind.PATCH, Kind.SAGA}  # operations that do no work
 WORTH_TELLING_S = 1.0  # shorter waits, as between two attempts, come and go unseen
 
 
@@ -84,6 +84,8 @@ class Watch:
         match effect:
             case Record(phase=Phase.DONE | Phase.FAILED | Phase.ATTEMPT, kind=kind) if kind not in UNTOLD:
                 self._recorded(run, effect)
+            case Record(phase=Phase.ROLLBACK, name=name):
+                self._tell(Happened("rollback", name))
             case Invoke() if isinstance(answer, Raised):
                 with self.board.lock:
                     self.board.errors[f"{run.id}:{effect.key}"] = answer.error
@@ -123,6 +125,7 @@ class Watch:
 
     def _recorded(self, run: Run, record: Record) -> None:
         board, now_s = self.board, time.monotonic()
+        name = f"undo {record.name}" if record.kind == Kind.UNDO else record.name
         with board.lock:
             active = board.active.pop((run.id, record.key), None)
             error = board.errors.pop(f"{run.id}:{record.key}" if record.key else run.id, None)
@@ -131,16 +134,16 @@ class Watch:
             match record.phase, record.kind:
                 case Phase.ATTEMPT, Kind.RUN:
                     board.retries += 1
-                    event = Happened("again", record.name, took_s, detail)
+                    event = Happened("again", name, took_s, detail)
                 case Phase.ATTEMPT, _:
                     board.retries += 1
-                    event = Happened("retry", record.name, took_s, detail)
+                    event = Happened("retry", name, took_s, detail)
                 case Phase.FAILED, _:
                     board.failed += 1
-                    event = Happened("failed", record.name, took_s, detail)
+                    event = Happened("failed", name, took_s, detail)
                 case _:
                     board.done += 1
-                    event = Happened("done", record.name, took_s)
+                    event = Happened("done", name, took_s)
             board.recent.append(event)
         self._tell(event)
 

@@ -121,6 +121,22 @@ def group() -> None:
         raise ExceptionGroup("several", [error, ValueError("another")]) from error
 
 
+@step
+def pay() -> str:
+    return "paid"
+
+
+@pay.compensate
+def give_back(payment: str) -> None:
+    calls.append(f"gave back {payment}")
+
+
+@task(id="shop-undone")
+def undone() -> None:
+    pay()
+    raise_it("no carrier")
+
+
 @task(id="shop-parent")
 def parent(order: Order) -> dict[str, object]:
     return process(order)

@@ -118,7 +118,7 @@ def test_unknown_task_gets_a_suggestion(shop: str) -> None:
     """A misspelt task is answered with the nearest one, else with all there are."""
     with pytest.raises(ConfigurationError, match="did you mean 'process'"):
         load_task(f"{shop}:proces")
-    with pytest.raises(ConfigurationError, match="it has 'asynchronous', 'leave', 'nothing'"):
+    with pytest.raises(ConfigurationError, match="it has 'asynchronous', 'group', 'leave'"):
         load_task(f"{shop}:zzz")
 
 

@@ -247,6 +247,23 @@ def test_failed_run_on_the_default_storage_says_what_can_be_done(
     assert "raise_it" in again.stderr
 
 
+def test_run_that_was_undone_is_not_to_be_tried_again(
+    shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The undos are told; a fork is what goes on after them, and --again is refused."""
+    words = ("run", f"{shop}:undone", "--run-id", "u1")
+    ended = _on_disk(tmp_path, monkeypatch, *words)
+    assert ended.exit_code == 1
+    assert "↶ what shop-undone completed is being undone" in ended.stderr
+    assert "✓ undo pay" in ended.stderr
+    assert "flowkit runs fork u1\n" in ended.stderr
+    assert "--again" not in ended.stderr
+    assert _on_disk(tmp_path, monkeypatch, *words, "--again").exit_code == 6
+    shown = _on_disk(tmp_path, monkeypatch, "runs", "show", "u1").stdout
+    assert "↶ undone from here" in shown
+    assert "pay  undo" in shown
+
+
 def _on_disk(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> CliResult:
     monkeypatch.chdir(folder)
     return CliRunner().invoke(cli, list(words))

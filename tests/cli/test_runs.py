@@ -220,6 +220,14 @@ def test_bars_stay_within_the_picture() -> None:
         assert bar.strip(" ")
 
 
+def test_calls_of_a_later_version_are_shown_as_they_are(flowkit: Call, flow: Flow) -> None:
+    """A phase that this version does not know is shown by its name."""
+    flow.engine.create(NewRun("new", "t", b"{}", entries=(b'[1,"vote","adjourned","1","ballot",1000,"",0]\nnull',)))
+    out = flowkit("runs", "show", "new").out
+    assert "ballot  vote" in out
+    assert "adjourned" in out
+
+
 def test_recorded_calls_put_entries_together() -> None:
     """Attempts, starts and outcomes of one operation are one call; what befell the run stands beside them."""
     codec = JsonCodec()
