@@ -20,6 +20,7 @@ from typing import Protocol
 from attrs import define, field
 
 LOOK_EVERY_S = 0.05
+SHOW_CURSOR = "\x1b[?25h"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -87,7 +88,10 @@ class Stop:
 
     def _end_at_once(self) -> None:
         self.at_once()
-        sys.stderr.flush()
+        terminal = sys.__stderr__
+        if terminal is not None:
+            terminal.write(SHOW_CURSOR if terminal.isatty() else "")  # a live picture has hidden it
+            terminal.flush()
         os._exit(128 + self.received)
 
     def over(self) -> None:
