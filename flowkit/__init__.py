@@ -33,6 +33,7 @@ from flowkit.errors import (
     WrongColour,
 )
 from flowkit.facts import RunInfo, current_run, now, patched, rng, uuid4
+from flowkit.fan_out import each, gather
 from flowkit.flow import Flow
 from flowkit.handles import RunHandle, RunResult
 from flowkit.records import RunStatus
@@ -84,6 +85,8 @@ __all__ = [
     "WrongColour",
     "aio",
     "current_run",
+    "each",
+    "gather",
     "now",
     "on_rollback",
     "patched",

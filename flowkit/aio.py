@@ -1,6 +1,8 @@
 """The awaitable forms of the functions that wait."""
 
+from flowkit.fan_out import each_async as each
+from flowkit.fan_out import gather_async as gather
 from flowkit.timers import sleep_async as sleep
 from flowkit.timers import sleep_until_async as sleep_until
 
-__all__ = ["sleep", "sleep_until"]
+__all__ = ["each", "gather", "sleep", "sleep_until"]

@@ -7,11 +7,12 @@ import contextvars
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from flowkit.effects import Outcome, Raised, Returned
 from flowkit.quiescence import waits_only_on
-from flowkit.run import Detached, Frame, Reason, Run, Scope, Suspended, current
+from flowkit.run import Detached, Frame, Reason, Run, Scope, Suspended, Unwind, current
 
 SETTLE_TURNS = 20  # turns of the loop after which a delivery's consequences count as done, however busy the loop is
 LINGER_S = 30.0  # how long a body may wait for something of its own (raw I/O) beside parked operations
@@ -32,8 +33,8 @@ class AsyncBody:
         self.root: asyncio.Task[object] | None = None
         self.created = 0  # calls made whose coroutine has not ended
         self.active = 0  # of those, the ones whose coroutine has begun
-        self.branches = 0  # scopes that run beside the root
         self._tasks: set[asyncio.Task[object]] = set()  # that run a call, apart from the root
+        self._branches: set[asyncio.Task[object]] = set()  # lines of calls beside the root: of gather, each, work
         self._thread = threading.get_ident()
         self._parked: dict[asyncio.Future[None], tuple[int | None, tuple[str, ...] | None]] = {}
         self._turns: dict[int, asyncio.Future[None]] = {}  # replayed calls by the position of their outcome
@@ -56,12 +57,14 @@ class AsyncBody:
         self.root = self.loop.create_task(self._body(fn, args, kwargs), context=context)
         frame.task = self.root
         await self._wait_for_root(self.root)
+        let_go_before = self.run.reason is not None
+        await self._wait_for_branches()
         await self._settle_calls()
+        if self.run.reason is not None and not let_go_before:
+            return Raised(Unwind(self.run.reason))
         return _outcome_of(self.root)
 
-    async def _body(
-        self, fn: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> object:
+    async def _body(self, fn: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
         self.run.ambient = sys.exc_info()[1]  # what is being handled below the event loop, by whoever runs it
         return await fn(*args, **kwargs)  # type: ignore[misc]  # an async function
 
@@ -97,9 +100,37 @@ class AsyncBody:
             self.loop.call_soon_threadsafe(self._cancel_all)
 
     def _cancel_all(self) -> None:
-        for task in (self.root, *self._tasks):
+        for task in (self.root, *self._tasks, *self._branches):
             if task is not None and not task.done():
                 task.cancel()
+
+    # ---- branches -----------------------------------------------------------------------------------------------
+
+    def start_branch(self, scope: Scope, make: Callable[[], Coroutine[Any, Any, object]]) -> asyncio.Task[object]:
+        """Run a line of calls beside the others, in a scope and an asyncio task of its own (rule I1)."""
+        frame = Frame(self.run, scope, None, self._thread)
+        context = contextvars.copy_context()
+        context.run(current.set, frame)
+        task = self.loop.create_task(_later(make), context=context)
+        frame.task = task
+        self._branches.add(task)
+        task.add_done_callback(self._branch_done)
+        return task
+
+    def _branch_done(self, task: asyncio.Task[object]) -> None:
+        self._branches.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever joins the branch reads it; nobody else needs to be told
+        self._check_soon()
+
+    async def _wait_for_branches(self) -> None:
+        """Side work settles before the run may end (rule W4)."""
+        while self._branches:
+            self._check_soon()
+            try:
+                await asyncio.wait(set(self._branches), timeout=LOOK_AGAIN_S)
+            except asyncio.CancelledError as error:
+                self.run.stop(Detached(error))
 
     # ---- calls ------------------------------------------------------------------------------------------------
 
@@ -122,7 +153,7 @@ class AsyncBody:
             self._check_soon()
 
     def _alone(self) -> bool:
-        return self.created <= 1 and not self.branches and not self._settling and not self._turns and not self._live
+        return self.created <= 1 and not self._branches and not self._settling and not self._turns and not self._live
 
     async def turn(self, position: int) -> None:
         """Wait until the recorded outcome at this position is the next to be delivered (rule I4)."""
@@ -262,16 +293,16 @@ class AsyncBody:
         """If nothing moves, see what can: a recorded outcome, a call that waits for the replay's end, or letting go."""
         self._checking = False
         still = len(self._parked) + len(self._gated) + len(self._turns)
-        root = self.root
-        if self.run.reason is not None or root is None or root.done() or self._settling:
+        if self.run.reason is not None or self._settling or not still or still < self.active:
             return
-        if not still or still < self.active:
+        lines = [task for task in (self.root, *self._branches) if task is not None and not task.done()]
+        if not lines:
             return
         if self._gated and not self.run.journal.due:  # the replay is over: they are about to start
             self._open_gate()
             return
         ours = {*self._parked, *self._gated, *self._turns.values()}
-        if not waits_only_on(root, ours) and not self._lingered():
+        if not all(waits_only_on(line, ours) for line in lines) and not self._lingered():
             return
         if self.run.closing is not None:
             self.run.stop(Detached(self.run.closing))
@@ -298,6 +329,11 @@ class AsyncBody:
         consumed = self.run.consumed  # by calls beside those that wait: it makes no room for what they wait for
         inboxes = [len(set(seen) - consumed) + 1 for _, seen in self._parked.values() if seen is not None]
         return Suspended(min(wakes, default=None), min(inboxes, default=None))
+
+
+async def _later(make: Callable[[], Coroutine[Any, Any, object]]) -> object:
+    """Make the coroutine inside its own task, so that the keys it takes are those of its branch."""
+    return await make()
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -85,7 +85,9 @@ def _advance(run: Run, call: BodyCall) -> Operation[Ending]:
         return (yield from _stop(run, call.refuse))
     while True:
         if run.journal.body_retry_at_ms > run.clock.now_ms():
-            yield Pause(run.task_id, RUN_KEY, run.journal.body_retry_at_ms)
+            run.cancelled_in_pause = run.writer.cancel or (
+                yield Pause(run.task_id, RUN_KEY, run.journal.body_retry_at_ms)
+            )
         outcome = yield RunBody(run.task_id, call.fn, call.args, call.kwargs)
         ending = yield from _judge(run, call, outcome)
         if ending is not None:
@@ -108,13 +110,10 @@ def _judge(run: Run, call: BodyCall, outcome: Outcome) -> Operation[Ending | Non
     if run.journal.rollback is not None and isinstance(run.reason, RollingBack | None):
         run.reason = run.unwind = None
         return (yield from _go_on_rolling_back(run, call, run.journal.rollback))
+    if isinstance(outcome, Raised) and isinstance(outcome.error, Unwind):
+        return (yield from _stop(run, run.reason or outcome.error.reason))
     if run.reason is not None:  # it was being unwound, whatever came out of it
-        if not isinstance(outcome, Raised) or isinstance(outcome.error, Exception):
-            log.warning(
-                "the task of run %r went on after it was told to let go (a bare `except:` or `except BaseException:` "
-                "without `raise`?); what it did after that was not recorded",
-                run.id,
-            )
+        tell_if_swallowed(run, outcome)
         return (yield from _stop(run, run.reason))
     if not isinstance(outcome, Raised):
         return (yield from _returned(run, call, outcome.value))
@@ -124,6 +123,16 @@ def _judge(run: Run, call: BodyCall, outcome: Outcome) -> Operation[Ending | Non
     if not isinstance(error, Exception):  # Ctrl-C, SystemExit: the run stays resumable
         return (yield from _stop(run, Detached(error)))
     return (yield from _failed(run, call, error))
+
+
+def tell_if_swallowed(run: Run, outcome: Outcome) -> None:
+    """Report a body that went on after it was told to let go (rule E1)."""
+    if not isinstance(outcome, Raised) or isinstance(outcome.error, Exception):
+        log.warning(
+            "the task of run %r went on after it was told to let go (a bare `except:` or `except BaseException:` "
+            "without `raise`?); what it did after that was not recorded",
+            run.id,
+        )
 
 
 def _returned(run: Run, call: BodyCall, value: object) -> Operation[Ending | None]:
@@ -146,6 +155,8 @@ def _failed(run: Run, call: BodyCall, error: Exception) -> Operation[Ending | No
     """Start over if the error came from the body's own code and nothing was decided by it yet (rule R3)."""
     if not run.failed_delivered and not run.handled and not run.timed_out:
         attempt = run.journal.body_attempts + 1
+        if run.cancelled_in_pause:  # E2: it was only run again to rebuild its undos
+            return (yield from _roll_back(run, call, RunStatus.CANCELLED, asyncio.CancelledError()))
         delay = delay_after(run.policy, error, attempt)
         if delay is not None:
             now_ms = run.clock.now_ms()
@@ -197,17 +208,24 @@ def _finish(run: Run, call: BodyCall, then: Finish, entries: tuple[bytes, ...]) 
     return Ended(then.status, then.result)
 
 
+def _begun(run: Run) -> tuple[bytes, ...]:
+    """A run that lets go with nothing recorded says that it has begun: a cancellation must then reach its body."""
+    if run.writer.length:
+        return ()
+    return (encode(run.codec, Entry(Kind.RUN, Phase.BEGUN, RUN_KEY, run.task_id, run.clock.now_ms())),)
+
+
 def _stop(run: Run, reason: Reason) -> Operation[Ending]:
     """Let go of the run without finishing it."""
     run.reason = reason
     match reason:
         case Suspended(wake_at_ms=wake_at_ms, inbox_at_least=inbox):
-            yield End(run.task_id, Suspend(wake_at_ms, inbox))
+            yield End(run.task_id, Suspend(wake_at_ms, inbox), _begun(run))
         case Blocked(error=error):
             recorded, _ = live_error(run.codec, error if isinstance(error, RunBlocked) else RunBlocked(str(error)))
             yield End(run.task_id, Block(encode_error(run.codec, recorded)))
         case Detached():
-            yield End(run.task_id, Yield())
+            yield End(run.task_id, Yield(), _begun(run))
         case Revoked() | RollingBack():
             pass  # D4: nothing may be written any more
     return reason

@@ -42,7 +42,7 @@ def with_key(spec: StepSpec, key: str) -> StepSpec:
 
 def take_key(frame: Frame, given: str | None) -> str:
     """The key of this call, taken when it is made, not when it is scheduled (rule I1)."""
-    frame.run.enter_call()
+    frame.run.enter_call(frame.scope)
     return frame.scope.next_key() if given is None else frame.scope.named_key(given)
 
 
@@ -197,7 +197,7 @@ def recall_undo(
 
 
 def _operation(run: Run, scope: Scope, call: StepCall) -> Operation[object]:
-    other = instead(run, call.saga, Kind.STEP, call.key, call.spec.name)
+    other = instead(run, scope, call.saga, Kind.STEP, call.key, call.spec.name)
     return step_operation(run, scope, call) if other is None else other
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 from attrs import frozen
 
 from flowkit.codec_errors import error_from_json
 from flowkit.documents import result_json
-from flowkit.effects import Advance, ChildAnswer, ChildEnded, Listen, Operation, Record
+from flowkit.effects import Advance, ChildAnswer, ChildEnded, Listen, Operation, Record, Tell
 from flowkit.entries import Entry, Kind, Phase
-from flowkit.operations import UndoSpec, cancel_here, encode_within_cap, fail_operation, remember_undo
-from flowkit.records import Message, NewRun
+from flowkit.operations import UndoSpec, cancellation, encode_within_cap, fail_operation, remember_undo
+from flowkit.records import Delivery, Message, MessageKind, NewRun
 from flowkit.run import Run, Scope, UndoScope
 
 
@@ -42,16 +43,40 @@ class ChildCall:
 def child_operation(run: Run, scope: Scope, call: ChildCall) -> Operation[object]:
     """Run a child to its end and record its outcome in the parent."""
     new, began_ms = call.make(), run.clock.now_ms()
-    answer: ChildAnswer = yield Advance(new.task, call.key, new)
     message_id = reply_id(run, call.key)
-    if isinstance(answer, ChildEnded):
-        result = answer.result
-    else:
-        message: Message | None = yield Listen(new.task, call.key, lambda found: found.id == message_id)
-        if message is None:
-            return (yield from cancel_here(run, Kind.CHILD, call.key, new.task))
-        result = message.payload
-    return (yield from _record_result(run, scope, call, new.task, result, began_ms))
+    if run.cancel_wanted(scope):
+        return (yield from _stop_child(run, scope, call, new))
+    reopen = call.key in run.journal.reopened
+    while True:
+        answer: ChildAnswer = yield Advance(new.task, call.key, new, reopen)
+        if isinstance(answer, ChildEnded):
+            return (yield from _record_result(run, scope, call, new.task, answer.result, began_ms))
+        message: Message | None = yield Listen(
+            new.task, call.key, lambda found: found.id == message_id, answer.wake_at_ms
+        )
+        if message is not None:
+            return (yield from _record_result(run, scope, call, new.task, message.payload, began_ms))
+        if run.cancel_wanted(scope):
+            return (yield from _stop_child(run, scope, call, new))
+        reopen = False
+
+
+def _stop_child(run: Run, scope: Scope, call: ChildCall, new: NewRun) -> Operation[NoReturn]:
+    """The run is cancelled: its child first, if there is one; then the body hears of it (rule E2)."""
+    scope.cancel_delivered = True
+    message_id = reply_id(run, call.key)
+    stop = Message(f"cancel:{message_id}", MessageKind.CANCEL)
+    delivery: Delivery = yield Tell(new.task, call.key, new.run_id, stop)
+    while delivery in {Delivery.DELIVERED, Delivery.DUPLICATE}:
+        answer: ChildAnswer = yield Advance(new.task, call.key, new)
+        if isinstance(answer, ChildEnded):
+            break
+        if (yield Listen(new.task, call.key, lambda found: found.id == message_id, answer.wake_at_ms)) is not None:
+            break
+    entry = Entry(Kind.CHILD, Phase.CANCELLED, call.key, new.task, run.clock.now_ms(), call.digest)
+    raw = encode_within_cap(run, entry)
+    yield Record(entry.kind, entry.phase, new.task, call.key, (raw,), consume=(message_id,))
+    raise cancellation(run, scope)
 
 
 def _record_result(

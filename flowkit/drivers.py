@@ -8,6 +8,7 @@ import threading
 from typing import NoReturn, TypeVar, assert_never
 
 from flowkit.async_body import AsyncBody
+from flowkit.body import tell_if_swallowed
 from flowkit.committer import Change
 from flowkit.effects import (
     Advance,
@@ -23,12 +24,13 @@ from flowkit.effects import (
     Reload,
     Returned,
     RunBody,
+    Tell,
 )
 from flowkit.errors import LeaseLost, StorageError
 from flowkit.invoke import call_async, call_plainly
 from flowkit.journal import Journal
 from flowkit.records import Message
-from flowkit.run import Frame, Revoked, Run, Scope, Suspended, Unwind, current, live
+from flowkit.run import Frame, Revoked, Run, Scope, Suspended, Unwind, combined, current, live
 
 _T = TypeVar("_T")
 
@@ -69,19 +71,29 @@ def perform(run: Run, scope: Scope, effect: Effect) -> object:
             return run.services.committer.write(_change_of(run, effect))
         except (LeaseLost, StorageError) as error:
             _go_down(run, error)
+    if isinstance(effect, Pause | Listen | Advance):
+        return _wait(run, scope, effect)
     match effect:
-        case Pause():
-            return _pause(run, effect)
         case RunBody():
             return _run_sync_body(run, effect)
         case End():
             return run.write(_end_of(run, effect))
         case Reload():
             return _reload(run)
-        case Advance():
-            return run.services.run_child(run, effect.run)
+        case Tell():
+            return run.services.tell(effect.run_id, effect.message)
+        case _:
+            assert_never(effect)
+
+
+def _wait(run: Run, scope: Scope, effect: Pause | Listen | Advance) -> object:
+    match effect:
+        case Pause():
+            return _pause(run, scope, effect)
         case Listen():
-            return _listen(run, effect)
+            return _listen(run, scope, effect)
+        case Advance():
+            return run.services.run_child(run, effect.run, reopen=effect.reopen)
         case _:
             assert_never(effect)
 
@@ -108,14 +120,14 @@ def _reload(run: Run) -> Journal:
     return Journal.read(run.codec, run.services.load(run.id).entries)
 
 
-def _pause(run: Run, effect: Pause) -> bool:
+def _pause(run: Run, scope: Scope, effect: Pause) -> bool:
     wait_s = (effect.until_ms - run.clock.now_ms()) / 1000
     if wait_s <= 0:
         return False
     if wait_s > run.services.patience_in_place_s and not _blocks_a_loop(run):
-        run.stop(Suspended(wake_at_ms=effect.until_ms))
+        raise run.leave(scope, Suspended(wake_at_ms=effect.until_ms))
     run.clock.sleep(wait_s)
-    return run.writer.cancel and not run.cancel_delivered
+    return run.cancel_wanted(scope)
 
 
 def _blocks_a_loop(run: Run) -> bool:
@@ -123,17 +135,16 @@ def _blocks_a_loop(run: Run) -> bool:
     return run.is_async and run.unwind is not None
 
 
-def _listen(run: Run, effect: Listen) -> Message | None:
+def _listen(run: Run, scope: Scope, effect: Listen) -> Message | None:
     snapshot = run.services.load(run.id)
     for message in snapshot.inbox:
         if effect.match(message):
             return message
     if effect.until_ms is not None and effect.until_ms <= run.clock.now_ms():
         return None
-    if run.writer.cancel and not run.cancel_delivered:
+    if run.cancel_wanted(scope):
         return None
-    run.stop(Suspended(wake_at_ms=effect.until_ms, inbox_at_least=len(snapshot.inbox) + 1))
-    raise asyncio.CancelledError  # only an async body comes here: it is being cancelled
+    raise run.leave(scope, Suspended(wake_at_ms=effect.until_ms, inbox_at_least=len(snapshot.inbox) + 1))
 
 
 def _run_sync_body(run: Run, effect: RunBody) -> Outcome:
@@ -143,12 +154,28 @@ def _run_sync_body(run: Run, effect: RunBody) -> Outcome:
     token = current.set(Frame(run, scope, None, threading.get_ident()))
     live.add(run)
     try:
-        return Returned(effect.fn(*effect.args, **effect.kwargs))
+        outcome: Outcome = Returned(effect.fn(*effect.args, **effect.kwargs))
     except BaseException as error:  # noqa: BLE001  # what it means is for the operation to decide
-        return Raised(error)
+        outcome = Raised(error)
     finally:
         live.discard(run)
         current.reset(token)
+    return _with_side_work(run, scope, outcome)
+
+
+def _with_side_work(run: Run, scope: Scope, outcome: Outcome) -> Outcome:
+    """The body's outcome, once its side work has settled; if some of that waits for long, so does the run (W4)."""
+    done = 0
+    while done < len(run.works):  # work may queue work
+        run.works[done].wait()
+        done += 1
+    if run.reason is not None:
+        return outcome
+    if scope.reason is not None:
+        tell_if_swallowed(run, outcome)
+    reasons = [work.parked for work in run.works] + [scope.reason]
+    reason = combined([reason for reason in reasons if reason is not None])
+    return outcome if reason is None else Raised(Unwind(reason))
 
 
 # ---- asynchronous ---------------------------------------------------------------------------------------------------
@@ -184,19 +211,29 @@ async def perform_async(run: Run, scope: Scope, effect: Effect) -> object:
         return await call_async(run, scope, effect)
     if isinstance(effect, Record):
         return await _commit_async(run, _change_of(run, effect))
+    if isinstance(effect, Pause | Listen | Advance):
+        return await _wait_async(run, scope, effect)
     match effect:
-        case Pause():
-            return await _pause_async(run, effect)
         case RunBody():
             return await _run_async_body(run, effect)
         case End():
             return await run.services.committer.write_async(_end_of(run, effect))
         case Reload():
             return await asyncio.to_thread(_reload, run)
-        case Advance():
-            return await run.services.run_child_async(run, effect.run)
+        case Tell():
+            return await asyncio.to_thread(run.services.tell, effect.run_id, effect.message)
+        case _:
+            assert_never(effect)
+
+
+async def _wait_async(run: Run, scope: Scope, effect: Pause | Listen | Advance) -> object:
+    match effect:
+        case Pause():
+            return await _pause_async(run, scope, effect)
         case Listen():
-            return await _listen_async(run, effect)
+            return await _listen_async(run, scope, effect)
+        case Advance():
+            return await run.services.run_child_async(run, effect.run, reopen=effect.reopen)
         case _:
             assert_never(effect)
 
@@ -208,7 +245,7 @@ async def _commit_async(run: Run, change: Change) -> int:
         _go_down(run, error)
 
 
-async def _pause_async(run: Run, effect: Pause) -> bool:
+async def _pause_async(run: Run, scope: Scope, effect: Pause) -> bool:
     body = run.body
     wait_s = (effect.until_ms - run.clock.now_ms()) / 1000
     if wait_s <= 0:
@@ -218,11 +255,13 @@ async def _pause_async(run: Run, effect: Pause) -> bool:
     elif body is None:
         run.stop(Suspended(wake_at_ms=effect.until_ms))
     else:
-        await body.park(effect.until_ms, None)
-    return run.writer.cancel and not run.cancel_delivered
+        while effect.until_ms > run.clock.now_ms() and not run.cancel_wanted(scope):
+            await body.hold()
+            await body.park(effect.until_ms, None)
+    return run.cancel_wanted(scope)
 
 
-async def _listen_async(run: Run, effect: Listen) -> Message | None:
+async def _listen_async(run: Run, scope: Scope, effect: Listen) -> Message | None:
     body = run.body
     while True:
         snapshot = await asyncio.to_thread(run.services.load, run.id)
@@ -231,7 +270,7 @@ async def _listen_async(run: Run, effect: Listen) -> Message | None:
                 return message
         if effect.until_ms is not None and effect.until_ms <= run.clock.now_ms():
             return None
-        if run.writer.cancel and not run.cancel_delivered:
+        if run.cancel_wanted(scope):
             return None
         assert body is not None  # only a body listens
         await body.park(effect.until_ms, tuple(message.id for message in snapshot.inbox))

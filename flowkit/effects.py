@@ -110,9 +110,20 @@ class Advance:
     name: str
     key: str
     run: NewRun
+    reopen: bool = False  # a failed child goes on: its parent is being retried
 
 
-Effect = Invoke | RunBody | Record | End | Reload | Pause | Listen | Advance
+@frozen
+class Tell:
+    """Send another run a message now; sent twice with one id it is received once."""
+
+    name: str
+    key: str
+    run_id: str
+    message: Message
+
+
+Effect = Invoke | RunBody | Record | End | Reload | Pause | Listen | Tell | Advance
 Operation = Generator[Effect, Any, _T]  # what an effect answers differs by effect, so the answer is Any here
 
 
@@ -145,6 +156,7 @@ class ChildWaits:
     """The child was suspended or is being run elsewhere; it sends its parent this message when it ends."""
 
     message_id: str
+    wake_at_ms: int | None = None  # when it comes due by itself, so that its parent can go on advancing it
 
 
 ChildAnswer = ChildEnded | ChildWaits

@@ -29,6 +29,7 @@ from flowkit.errors import (
     RunBlocked,
     RunConflict,
     RunNotFound,
+    RunRolledBack,
     SerializationError,
     WrongColour,
 )
@@ -37,6 +38,7 @@ from flowkit.patience import PatientStorage
 from flowkit.records import (
     Capabilities,
     Created,
+    Delivery,
     Exactly,
     Exists,
     Grant,
@@ -49,6 +51,7 @@ from flowkit.records import (
     Snapshot,
 )
 from flowkit.registry import TaskSpec, hint_for, tasks
+from flowkit.reopening import keys_to_retry
 from flowkit.run import Blocked, Detached, Probe, Reason, Revoked, RollingBack, Run, Scope, Suspended
 from flowkit.storage import Storage
 
@@ -314,7 +317,7 @@ class Engine:
         )
 
     def _cancelled_unstarted(self, start: Start, given: RunInput) -> str | None:
-        if start.length:
+        if start.length or start.lease.crashes:
             return None
         if start.cancel:
             return f"run {start.lease.run_id!r} was cancelled before it started"
@@ -332,13 +335,17 @@ class Engine:
         """As `run_to_end`, on the running event loop."""
         return await self._follow_async(self._to_end(new))
 
-    def run_child(self, parent: Run, new: NewRun) -> ChildAnswer:
-        """Run a child in its parent's place (rule E3)."""
-        return self._follow(self._child(parent, new))
+    def tell(self, run_id: str, message: Message) -> Delivery:
+        """Send a run a message."""
+        return self.storage.send(run_id, message, now_ms=self.now_arg())
 
-    async def run_child_async(self, parent: Run, new: NewRun) -> ChildAnswer:
+    def run_child(self, parent: Run, new: NewRun, *, reopen: bool) -> ChildAnswer:
+        """Run a child in its parent's place (rule E3)."""
+        return self._follow(self._child(parent, new, reopen=reopen))
+
+    async def run_child_async(self, parent: Run, new: NewRun, *, reopen: bool) -> ChildAnswer:
         """As `run_child`, on the running event loop."""
-        return await self._follow_async(self._child(parent, new))
+        return await self._follow_async(self._child(parent, new, reopen=reopen))
 
     def _follow(self, plan: _Plan[_T]) -> _T:
         answer: object = None
@@ -424,7 +431,7 @@ class Engine:
         wait_s = min(until_due_s, LONGEST_WAIT_S)
         yield _Blocking(lambda: self.storage.wait_for_run(header.run_id, header.revision, wait_s))
 
-    def _child(self, parent: Run, new: NewRun) -> _Plan[ChildAnswer]:
+    def _child(self, parent: Run, new: NewRun, *, reopen: bool) -> _Plan[ChildAnswer]:
         reply = decode_input(self.codec, new.input).reply
         assert reply is not None  # a child always has a parent to tell
         ending = yield from self._begin(new)
@@ -434,15 +441,22 @@ class Engine:
                 return answer
             snapshot: Snapshot = yield _Blocking(lambda: self.snapshot(new.run_id))
             header = snapshot.header
-            if header.status.finished and snapshot.result is not None:
+            if header.status is RunStatus.BLOCKED or (reopen and header.status is RunStatus.FAILED):
+                reopen = yield _Blocking(functools.partial(self._reopen_child, new.run_id))
+            elif header.status.finished and snapshot.result is not None:
                 return ChildEnded(snapshot.result)
-            if header.status is RunStatus.BLOCKED:
-                yield _Blocking(functools.partial(self.reopen, snapshot))
             ending = yield from self._resume(new.run_id)
             if ending is None:
                 if header.parent == parent.id:
-                    return ChildWaits(reply.message_id)
+                    return ChildWaits(reply.message_id, header.wake_at_ms)
                 yield from self._wait(header)
+
+    def _reopen_child(self, run_id: str) -> bool:
+        """Reopen a child whose parent is being retried; one that cannot be reopened stays as it ended."""
+        snapshot = self.load(run_id)
+        with contextlib.suppress(RunRolledBack):
+            self.reopen(snapshot, keys_to_retry(self.codec, snapshot))
+        return False
 
     def start_of(self, lease: Lease) -> Start:
         """Read a run that has just been claimed."""
@@ -548,8 +562,8 @@ def _child_answer(parent: Run, run_id: str, reply: ReplyTo, ending: Ending | Non
         case Blocked(error=error):
             parent.stop(Blocked(RunBlocked(f"its child run {run_id!r} is blocked: {error}")))
             raise asyncio.CancelledError from error
-        case Suspended():
-            return ChildWaits(reply.message_id)
+        case Suspended(wake_at_ms=wake_at_ms):
+            return ChildWaits(reply.message_id, wake_at_ms)
         case Detached(error=error):
             if isinstance(error, Exception):  # X5: handed back, so it goes on elsewhere
                 return ChildWaits(reply.message_id)

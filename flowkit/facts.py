@@ -78,7 +78,7 @@ def patched(name: str) -> bool:
     past = run.journal.past.get(key)
     if past is None and run.journal.uncalled:  # the run went past this line with the old code
         return False
-    run.enter_call()
+    run.enter_call(scope)
     if past is not None:
         past = recall(run, Kind.PATCH, key, name)
     return bool(perform_call(run, scope, past, bool, lambda: _patch_operation(run, scope, key, name)))

@@ -20,9 +20,10 @@ from flowkit.effects import Raised
 from flowkit.engine import Engine
 from flowkit.errors import ConfigurationError
 from flowkit.handles import RunHandle
-from flowkit.inspection import RunList, fork_of, keys_to_retry
+from flowkit.inspection import RunList, fork_of
 from flowkit.records import RunQuery, RunStatus
 from flowkit.registry import TaskSpec
+from flowkit.reopening import keys_to_retry
 from flowkit.run import current
 from flowkit.storage import Storage, open_storage
 from flowkit.tasks import AsyncTask, Task

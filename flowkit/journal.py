@@ -44,7 +44,7 @@ class Journal:
     due: deque[int] = field(factory=deque)  # positions of outcomes, in the order in which they must be delivered (I4)
     body_attempts: int = 0
     body_retry_at_ms: int = 0
-    reopened: int = 0
+    reopened: set[str] = field(factory=set)  # operations that a retry of the run has made to run again
     rollback: Entry | None = None  # of the whole run, once it has begun (rule G3)
 
     @classmethod
@@ -87,10 +87,12 @@ class Journal:
             case Phase.ATTEMPT:
                 self.body_attempts, self.body_retry_at_ms = attempt_of(entry)
             case Phase.REOPENED:
-                self.reopened += 1
+                self.reopened.update(reopened_keys(entry))
                 self.body_attempts = self.body_retry_at_ms = 0
-                for key in reopened_keys(entry):
-                    self.past.pop(key, None)
+                for key in self.reopened:
+                    past = self.past.get(key)
+                    if past is not None and past.outcome is not None and past.outcome.phase == Phase.FAILED:
+                        del self.past[key]
             case Phase.ROLLBACK:
                 self.rollback = entry
             case _:  # how a former failure ended; a reopening follows

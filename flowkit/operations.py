@@ -102,7 +102,7 @@ def step_operation(run: Run, scope: Scope, call: StepCall) -> Operation[object]:
         delay = delay_after(policy, outcome.error, attempt)
         if delay is None:
             return (yield from _fail(run, scope, call, outcome.error, attempt, began_ms))
-        yield from _try_later(run, call, outcome.error, attempt, delay, began_ms)
+        yield from _try_later(run, scope, call, outcome.error, attempt, delay, began_ms)
 
 
 def _take_up(run: Run, scope: Scope, call: StepCall, past: Past) -> Operation[int]:
@@ -110,7 +110,7 @@ def _take_up(run: Run, scope: Scope, call: StepCall, past: Past) -> Operation[in
     if past.begun is not None:
         yield from _interrupted(run, scope, call, past.attempts)
     if past.retry_at_ms > run.clock.now_ms() and (yield Pause(call.spec.name, call.key, past.retry_at_ms)):
-        yield from cancel_here(run, Kind.STEP, call.key, call.spec.name)
+        yield from cancel_here(run, scope, Kind.STEP, call.key, call.spec.name)
     return past.attempts
 
 
@@ -143,7 +143,7 @@ def remember_undo(
     saga.undos.append(Undo(key, name, (position, 0), spec.fn, spec.is_async, spec.policy, undo_args, undo_kwargs))
 
 
-def instead(run: Run, saga: UndoScope, kind: Kind, key: str, name: str) -> Operation[NoReturn] | None:
+def instead(run: Run, scope: Scope, saga: UndoScope, kind: Kind, key: str, name: str) -> Operation[NoReturn] | None:
     """What a new operation does instead of its work.
 
     A replay for a rollback goes no further; a cancellation is delivered; or the task's time is up.
@@ -153,8 +153,8 @@ def instead(run: Run, saga: UndoScope, kind: Kind, key: str, name: str) -> Opera
     if run.journal.rollback is not None:
         run.stop(RollingBack())
         raise asyncio.CancelledError  # an async body is being cancelled: go down with it
-    if run.writer.cancel and not run.cancel_delivered and not run.compensating:
-        return cancel_here(run, kind, key, name)
+    if kind is not Kind.CHILD and run.cancel_wanted(scope):  # E2: a child is cancelled before its parent hears of it
+        return cancel_here(run, scope, kind, key, name)
     if run.deadline_ms is not None and run.clock.now_ms() >= run.deadline_ms:
         return _out_of_time(run, name)
     return None
@@ -213,7 +213,7 @@ def check_size(run: Run, raw: bytes) -> None:
 
 
 def _try_later(
-    run: Run, call: StepCall, error: BaseException, attempt: int, delay: float, began_ms: int
+    run: Run, scope: Scope, call: StepCall, error: BaseException, attempt: int, delay: float, began_ms: int
 ) -> Operation[None]:
     """Record a failed attempt with the time of the next one, and wait for it (rule R2)."""
     now_ms = run.clock.now_ms()
@@ -223,7 +223,7 @@ def _try_later(
     entry = evolve(entry, took_ms=now_ms - began_ms)
     yield _record(run, entry)
     if (yield Pause(call.spec.name, call.key, retry_at_ms)):
-        yield from cancel_here(run, Kind.STEP, call.key, call.spec.name)
+        yield from cancel_here(run, scope, Kind.STEP, call.key, call.spec.name)
 
 
 def _interrupted(run: Run, scope: Scope, call: StepCall, attempt: int) -> Operation[object]:
@@ -253,7 +253,7 @@ def fail_operation(
     data: Json = {"error": recorded, "attempts": attempts}
     now_ms = run.clock.now_ms()
     entry = Entry(kind, Phase.FAILED, key, name, now_ms, digest, data, 0 if began_ms is None else now_ms - began_ms)
-    yield evolve(_record(run, entry), consume=consume) if consume else _record(run, entry)
+    scope.position = yield evolve(_record(run, entry), consume=consume) if consume else _record(run, entry)
     scope.now_ms = entry.at_ms
     raise _delivered(run, kind, key, name, live, attempts)
 
@@ -273,15 +273,16 @@ def noted(run: Run, kind: str, key: str, name: str, error: BaseException, attemp
     return error
 
 
-def cancel_here(run: Run, kind: Kind, key: str, name: str) -> Operation[NoReturn]:
+def cancel_here(run: Run, scope: Scope, kind: Kind, key: str, name: str) -> Operation[NoReturn]:
     """Record that cancellation reaches the body at this operation, and raise it there, once (rule E2)."""
     entry = Entry(kind, Phase.CANCELLED, key, name, run.clock.now_ms())
     yield _record(run, entry)
-    raise _cancellation(run)
+    raise cancellation(run, scope)
 
 
-def _cancellation(run: Run) -> BaseException:
-    run.cancel_delivered = True
+def cancellation(run: Run, scope: Scope) -> BaseException:
+    """What tells a line of calls that its run is cancelled."""
+    scope.cancel_delivered = True
     return asyncio.CancelledError() if run.is_async else Cancelled(f"run {run.id!r} was cancelled")
 
 
@@ -293,7 +294,7 @@ def recalled(run: Run, scope: Scope, past: Past, hint: object) -> object:
         run.probe.recalled(run, past)
     scope.now_ms, scope.position = entry.at_ms, past.position
     if entry.phase == Phase.CANCELLED:
-        raise _cancellation(run)
+        raise cancellation(run, scope)
     try:
         if entry.phase == Phase.DONE:
             return run.codec.from_json(entry.data, hint)

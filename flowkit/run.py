@@ -11,9 +11,9 @@ import random
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
@@ -23,7 +23,7 @@ from flowkit.committer import Change, Committer, Writer
 from flowkit.effects import ChildAnswer, Effect
 from flowkit.errors import AmbiguousOrder, FlowkitError, LeaseLost
 from flowkit.journal import Journal, Past
-from flowkit.records import NewRun, Snapshot
+from flowkit.records import Delivery, Message, NewRun, Snapshot
 from flowkit.retry import RetryPolicy
 
 # ---- why a run stops before its end ---------------------------------------------------------------------------------
@@ -64,6 +64,20 @@ class Detached:
 
 
 Reason = Suspended | Blocked | Revoked | Detached | RollingBack
+
+
+def combined(reasons: Iterable[Reason]) -> Reason | None:
+    """Why several lines of a run have stopped, as one reason: what comes due first wakes them all."""
+    found = list(reasons)
+    others = [reason for reason in found if not isinstance(reason, Suspended)]
+    if others:
+        return others[0]
+    waits = [reason for reason in found if isinstance(reason, Suspended)]
+    if not waits:
+        return None
+    wakes = [wait.wake_at_ms for wait in waits if wait.wake_at_ms is not None]
+    inboxes = [wait.inbox_at_least for wait in waits if wait.inbox_at_least is not None]
+    return Suspended(min(wakes, default=None), min(inboxes, default=None))
 
 
 class Unwind(BaseException):
@@ -133,10 +147,18 @@ class Scope:
     prefix: str  # "" for the task's own code, "3.0." for the first branch of operation 3
     now_ms: int  # when the last recorded thing that this branch has seen was recorded (rule I6)
     saga: UndoScope
+    works: list[Work] = field(factory=list)  # side work queued by this task or sequencer, shared by its branches
     position: int = 0  # of the last recorded thing that this branch has seen
     ordinal: int = 0
     draws: int = 0  # uuid4() and rng() calls so far
+    items: int = 0  # emit() calls so far
     named: set[str] | None = None
+    reason: Reason | None = None  # set once this line of a sync body is being taken off its stack
+    cancel_delivered: bool = False  # cancellation is raised once in each line of calls (rule E2)
+
+    def branch(self, key: str, index: int) -> Scope:
+        """A scope of its own, for a line of calls that runs beside this one."""
+        return Scope(f"{self.prefix}{key}.{index}.", self.now_ms, self.saga, self.works, self.position)
 
     def next_key(self) -> str:
         """The key of the next call."""
@@ -155,6 +177,21 @@ class Scope:
             raise AmbiguousOrder(f"key {name!r} is used twice in one scope of the run; keys must be unique")
         self.named.add(name)
         return f"{self.prefix}={name}"
+
+
+class Work(Protocol):
+    """Side work, as its run sees it."""
+
+    @property
+    def settled(self) -> bool:
+        """True once it has ended, or waits for something far off."""
+
+    def wait(self) -> None:
+        """Block until it is settled."""
+
+    @property
+    def parked(self) -> Reason | None:
+        """Why it stopped before its end, if it did."""
 
 
 @define(eq=False)
@@ -197,6 +234,9 @@ class Parking(Protocol):
 
     async def park(self, wake_at_ms: int | None, seen: tuple[str, ...] | None) -> None:
         """Wait for a time, or for other messages than those seen."""
+
+    def start_branch(self, scope: Scope, make: Callable[[], Coroutine[Any, Any, object]]) -> asyncio.Task[object]:
+        """Run a line of calls beside the others."""
 
     def begin(self) -> asyncio.Task[object] | None:
         """A call's coroutine has begun."""
@@ -249,10 +289,13 @@ class Services(Protocol):
     def load(self, run_id: str) -> Snapshot:
         """Read a run that exists."""
 
-    def run_child(self, parent: Run, new: NewRun) -> ChildAnswer:
+    def tell(self, run_id: str, message: Message) -> Delivery:
+        """Send a run a message."""
+
+    def run_child(self, parent: Run, new: NewRun, *, reopen: bool) -> ChildAnswer:
         """Run a child in its parent's place, blocking."""
 
-    async def run_child_async(self, parent: Run, new: NewRun) -> ChildAnswer:
+    async def run_child_async(self, parent: Run, new: NewRun, *, reopen: bool) -> ChildAnswer:
         """As `run_child`, on the event loop."""
 
 
@@ -283,8 +326,9 @@ class Run:
     failed_undos: list[str] = field(factory=list)  # keys of undos that failed for good (rule G2)
     rolled_back: bool = False  # an undo has run (rule G5)
     closing: BaseException | None = None  # why it is to be handed back at its next call
-    cancel_delivered: bool = False
+    works: list[Work] = field(factory=list)  # all side work of this incarnation
     consumed: set[str] = field(factory=set)  # messages that this incarnation has taken from the inbox
+    cancelled_in_pause: bool = False  # cancellation came between two tries of the body
     timed_out: bool = False  # the task's timeout has been raised in the body
     handled: bool = False  # a durable operation was called while an error was being handled (rule R3)
     failed_delivered: bool = False  # a final step failure has reached the body (rule R3)
@@ -294,22 +338,23 @@ class Run:
     def rewind(self, journal: Journal) -> None:
         """Get ready to run the body from its start."""
         self.journal = journal
-        self.handled = self.failed_delivered = self.cancel_delivered = False
-        self.fresh_failures = []
+        self.handled = self.failed_delivered = False
+        self.fresh_failures, self.works = [], []
         self.undos = UndoScope("")
 
-    def enter_call(self) -> None:
+    def enter_call(self, scope: Scope) -> None:
         """What every durable call does first.
 
         Raises:
             Unwind: the body is being taken off the stack, so it may do nothing durable any more (rule E1).
         """
-        if self.reason is not None:
-            raise asyncio.CancelledError if self.is_async else Unwind(self.reason)
+        reason = self.reason or scope.reason
+        if reason is not None:
+            raise asyncio.CancelledError if self.is_async else Unwind(reason)
         if self.closing is not None and not self.is_async:
-            self.stop(Detached(self.closing))
-        if self.fresh_failures:
-            self.fresh_failures.clear()
+            raise self.leave(scope, Detached(self.closing))
+        if self.fresh_failures:  # whatever this line, or one that it has branched into, has failed with is dealt with
+            self.fresh_failures = [key for key in self.fresh_failures if not key.startswith(scope.prefix)]
         error = sys.exc_info()[1]
         if error is not None and error is not self.ambient:
             self.handled = True
@@ -325,6 +370,18 @@ class Run:
         if self.unwind is None:
             raise Unwind(self.reason)
         self.unwind(self.reason)
+
+    def leave(self, scope: Scope, reason: Reason) -> Unwind:
+        """What to raise to take one line of a sync body off its stack.
+
+        The run is let go of when all its lines are (rule E1).
+        """
+        scope.reason = reason
+        return Unwind(reason)
+
+    def cancel_wanted(self, scope: Scope) -> bool:
+        """True if a cancellation is waiting to be raised in this line of calls (rule E2)."""
+        return self.writer.cancel and not scope.cancel_delivered and not self.compensating
 
     def lose(self, error: LeaseLost) -> None:
         """The lease is gone: from another thread, see to it that the body goes no further (rule D4)."""

@@ -13,7 +13,7 @@ from flowkit.drivers import drive, drive_async
 from flowkit.effects import Operation
 from flowkit.entries import Entry, Kind
 from flowkit.errors import ConfigurationError, NotAllowedInStep, OutsideRun, WrongColour
-from flowkit.operations import UndoSpec
+from flowkit.operations import UndoSpec, cancellation
 from flowkit.retry import RetryPolicy
 from flowkit.rollback import rollback_operation, was_cancelled
 from flowkit.run import Cancelled, Frame, LeaveScope, Run, Scope, Undo, UndoScope, Unwind, current
@@ -137,8 +137,7 @@ class _Entered:
         if raised is error:
             return
         if self.recorded is not None and was_cancelled(self.recorded) and not isinstance(raised, ExceptionGroup):
-            self.run.cancel_delivered = True
-            raise asyncio.CancelledError if self.run.is_async else Cancelled("the run was cancelled")
+            raise cancellation(self.run, self.scope)
         raise raised from None
 
 

@@ -11,6 +11,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from attrs import evolve
 
+from flowkit.binding import Bound
 from flowkit.calls import call_step, call_step_async, spec_of
 from flowkit.durations import seconds
 from flowkit.errors import ConfigurationError
@@ -82,6 +83,10 @@ class _StepBase(Generic[P, R]):
 class Step(_StepBase[P, R]):
     """A durable step around a plain function. Call it as the function itself."""
 
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+        """The call with these arguments, not made yet: for `gather`."""
+        return Bound(self.spec.name, self, False, args, kwargs, self, self.aio)  # noqa: FBT003  # its colour
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it, or answer from the journal if it was completed before (rule D2)."""
         return cast("R", call_step(self.spec, args, kwargs))
@@ -94,6 +99,10 @@ class Step(_StepBase[P, R]):
 
 class AsyncStep(_StepBase[P, R]):
     """A durable step around an async function. Await it as the function itself."""
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+        """The call with these arguments, not made yet: for `aio.gather`."""
+        return Bound(self.spec.name, self, True, args, kwargs, self, self)  # noqa: FBT003  # its colour
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run it, or answer from the journal if it was completed before (rule D2)."""

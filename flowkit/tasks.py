@@ -10,6 +10,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 from attrs import evolve
 
 from flowkit.active import active_flow
+from flowkit.binding import Bound
 from flowkit.calls import (
     compare_arguments,
     perform_call,
@@ -129,6 +130,10 @@ class _TaskBase(Generic[P, R]):
 class Task(_TaskBase[P, R]):
     """A durable task around a plain function. Calling it runs it durably, here, and returns its result."""
 
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+        """The call with these arguments, not made yet: for `gather` and `batch_trigger`."""
+        return Bound(self.spec.id, self, False, args, kwargs, self, self.aio)  # noqa: FBT003  # its colour
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it to its end. Inside another task it is a child run, in its parent's place (rule E3)."""
         frame = current.get()
@@ -146,6 +151,10 @@ class Task(_TaskBase[P, R]):
 
 class AsyncTask(_TaskBase[P, R]):
     """A durable task around an async function. Awaiting it runs it durably, here, and returns its result."""
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+        """The call with these arguments, not made yet: for `aio.gather` and `batch_trigger`."""
+        return Bound(self.spec.id, self, True, args, kwargs, self, self)  # noqa: FBT003  # its colour
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run it to its end. Inside another task it is a child run, in its parent's place (rule E3)."""
@@ -238,7 +247,7 @@ def _child_operation(
     frame: Frame, key: str, digest: str, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]
 ) -> Operation[object]:
     run = frame.run
-    other = instead(run, frame.scope.saga, Kind.CHILD, key, spec.id)
+    other = instead(run, frame.scope, frame.scope.saga, Kind.CHILD, key, spec.id)
     if other is not None:
         return other
     engine, saga = _engine_of(run), frame.scope.saga
@@ -283,7 +292,7 @@ def _trigger_child(frame: Frame, spec: TaskSpec, args: tuple[object, ...], kwarg
         compare_arguments(run, past, digest)
 
     def operation() -> Operation[object]:
-        other = instead(run, scope.saga, Kind.TRIGGER, key, spec.id)
+        other = instead(run, scope, scope.saga, Kind.TRIGGER, key, spec.id)
         if other is not None:
             return other
         return trigger_operation(run, scope, key, digest, lambda: _child_run(run, key, spec, args, kwargs, None))

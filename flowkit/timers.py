@@ -27,7 +27,7 @@ NAME = "sleep"
 
 def sleep_operation(run: Run, scope: Scope, key: str, wake_at_ms: int, past: Past | None) -> Operation[None]:
     """Set a timer and wait for it; a timer that is set already keeps its time."""
-    if (other := instead(run, scope.saga, Kind.SLEEP, key, NAME)) is not None:
+    if (other := instead(run, scope, scope.saga, Kind.SLEEP, key, NAME)) is not None:
         yield from other
     if past is not None and past.begun is not None:
         assert isinstance(past.begun.data, int)  # written below
@@ -35,7 +35,7 @@ def sleep_operation(run: Run, scope: Scope, key: str, wake_at_ms: int, past: Pas
     else:
         yield _record(run, Entry(Kind.SLEEP, Phase.BEGUN, key, NAME, run.clock.now_ms(), "", wake_at_ms))
     if (yield Pause(NAME, key, wake_at_ms)):
-        yield from cancel_here(run, Kind.SLEEP, key, NAME)
+        yield from cancel_here(run, scope, Kind.SLEEP, key, NAME)
     entry = Entry(Kind.SLEEP, Phase.DONE, key, NAME, run.clock.now_ms())
     yield _record(run, entry)
     scope.now_ms = entry.at_ms

@@ -19,9 +19,10 @@ from flowkit.documents import describe_error, result_json
 from flowkit.engine import Engine
 from flowkit.errors import FlowkitError, RunBlocked, RunConflict, RunRolledBack
 from flowkit.flow import Flow
-from flowkit.inspection import keys_to_retry, same_run
+from flowkit.inspection import same_run
 from flowkit.records import Durability, NewRun, RunStatus, Snapshot
 from flowkit.registry import TaskSpec
+from flowkit.reopening import keys_to_retry
 
 
 @frozen
