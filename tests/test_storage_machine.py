@@ -88,6 +88,11 @@ class Row:
         self.header = evolve(self.header, wake_at_ms=wake, worker=None)
         self.change(now, None if kept else status)
 
+    def held(self) -> Lease:
+        """Its lease, with the crashes as they are now."""
+        assert self.lease is not None
+        return evolve(self.lease, crashes=self.header.crashes)
+
     def told(self) -> RunHeader:
         """Its header, counts included."""
         return evolve(self.header, length=len(self.entries), inbox=len(self.inbox))
@@ -118,7 +123,7 @@ class Model:
         row = self.rows.get(new.run_id)
         if row is not None:
             if new.grant and row.lease and row.lease.owner == new.grant.token:
-                return Created(row.lease, now)
+                return Created(row.held(), now)
             return Exists(row.told(), now)
         self.created += 1
         delayed = new.start_at_ms is not None and new.start_at_ms > now
@@ -150,7 +155,7 @@ class Model:
         wanted = [row for row in self.rows.values() if _wanted(row, want)]
         mine = self.rows.values() if isinstance(want, AnyOf) else wanted
         held = [row for row in mine if row.lease and row.lease.owner == grant.token]
-        leases = [row.lease for row in sorted(held, key=lambda row: row.granted) if row.lease]
+        leases = [row.held() for row in sorted(held, key=lambda row: row.granted)]
         if not leases:
             line = [row for row in wanted if row.claimable_since(now_ms) is not None]
             line.sort(key=lambda row: (-row.new.priority, row.claimable_since(now_ms), row.number))
@@ -313,4 +318,4 @@ def _owns(row: Row, owner: str, fence: int) -> bool:
 
 
 TestMemoryAgainstTheModel = storage_machine(MemoryStorage, oracle=Model).TestCase
-TestMemoryAgainstTheModel.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestMemoryAgainstTheModel.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)

@@ -50,6 +50,16 @@ class Leasing(StorageSuite):
         assert header_of(storage).crashes == 1
         assert take(storage, owner="next", now_ms=END).lease.crashes == 1
 
+    def test_a_lease_asked_for_again_tells_the_crashes_as_they_are(self, storage: Storage) -> None:
+        """R4: a claim sent again after progress gives the same lease, with nothing held against the run any more."""
+        begin(storage)
+        taker = take(storage, owner="taker", now_ms=END)
+        taker.write(b"progress", now_ms=END)
+
+        again = take(storage, owner="taker", now_ms=END)
+
+        assert again.lease == evolve(taker.lease, crashes=0)
+
     def test_handing_back_is_no_crash(self, storage: Storage) -> None:
         """X5: a run that was handed back can be claimed at once, and nobody is blamed."""
         begin(storage).write(then=Yield())

@@ -9,7 +9,7 @@ the same, so a lost answer can never do harm (rule D7). Stale leases stay in pla
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -18,13 +18,10 @@ from flowkit.memory import MemoryStorage
 from flowkit.records import Exactly, Message, NewRun, RunQuery, Want
 from flowkit.storage import Storage
 from flowkit_testing.machine import inputs
-from flowkit_testing.machine.inputs import Change
+from flowkit_testing.machine.inputs import Change, Chore
 from flowkit_testing.machine.side_by_side import SideBySide
 
 T = TypeVar("T")
-
-_twice = st.booleans()
-_backs = st.integers(0, 9)  # how far to reach back among leases or commits
 
 
 class StorageMachine(RuleBasedStateMachine):
@@ -54,56 +51,53 @@ class StorageMachine(RuleBasedStateMachine):
         for run_id in inputs.RUNS:
             self.both.compare(run_id)
 
-    @rule(ms=st.sampled_from((1, 5, 10, 30, 100)))
-    def time_passes(self, ms: int) -> None:
-        """Timers come due and leases end."""
-        self.both.now += ms
-
-    @rule()
-    def restart(self) -> None:
-        """Whatever was acknowledged is still there."""
-        self.both.restart()
-
     # ---- runs and leases
 
-    @rule(new=st.lists(inputs.new_runs, min_size=1, max_size=3), born_ms=st.none() | inputs.lease_times, twice=_twice)
+    @rule(
+        new=st.lists(inputs.new_runs, min_size=1, max_size=3),
+        born_ms=st.none() | inputs.lease_times,
+        twice=inputs.twice,
+    )
     def submit(self, new: list[NewRun], born_ms: int | None, twice: bool) -> None:  # noqa: FBT001 # drawn by name
         """Create runs, some of them born claimed."""
         self.both.submit(new, born_ms, twice=twice)
 
-    @rule(want=inputs.wants, limit=st.integers(0, 3), lease_ms=inputs.lease_times, twice=_twice)
-    def claim(self, want: Want, limit: int, lease_ms: int, twice: bool) -> None:  # noqa: FBT001 # drawn by name
+    @rule(ms=inputs.later, want=inputs.wants, limit=st.integers(0, 3), lease_ms=inputs.lease_times, twice=inputs.twice)
+    def claim(self, ms: int, want: Want, limit: int, lease_ms: int, twice: bool) -> None:  # noqa: FBT001 # drawn by name
         """Take what there is to take, in the oracle's order."""
+        self.both.now += ms
         self.both.claim(want, limit, lease_ms, twice=twice)
 
     @precondition(lambda self: self.both.pairs)
-    @rule(back=_backs, want=inputs.wants, limit=st.integers(0, 3))
+    @rule(back=inputs.backs, want=inputs.wants, limit=st.integers(0, 3))
     def claim_again(self, back: int, want: Want, limit: int) -> None:
         """Ask with a token that has been used, and may have lost what it was given."""
         self.both.claim(want, limit, 30, owner=_pick(self.both.pairs, back).oracle.owner)
 
     @precondition(lambda self: self.both.pairs)
-    @rule(backs=st.lists(_backs, max_size=3), lease_ms=inputs.lease_times, twice=_twice)
-    def renew(self, backs: list[int], lease_ms: int, twice: bool) -> None:  # noqa: FBT001 # drawn by name
+    @rule(ms=inputs.later, backs=st.lists(inputs.backs, max_size=3), lease_ms=inputs.lease_times, twice=inputs.twice)
+    def renew(self, ms: int, backs: list[int], lease_ms: int, twice: bool) -> None:  # noqa: FBT001 # drawn by name
         """Renew leases, lost ones among them."""
+        self.both.now += ms
         self.both.renew([_pick(self.both.pairs, back) for back in backs], lease_ms, twice=twice)
 
     # ---- commits and messages
 
-    @rule(run_id=inputs.run_ids, change=inputs.changes, lease_ms=inputs.lease_times, twice=_twice)
-    def work(self, run_id: str, change: Change, lease_ms: int, twice: bool) -> None:  # noqa: FBT001 # drawn by name
+    @rule(ms=inputs.later, run_id=inputs.run_ids, change=inputs.changes, twice=inputs.twice)
+    def work(self, ms: int, run_id: str, change: Change, twice: bool) -> None:  # noqa: FBT001 # drawn by name
         """Claim one run and write to it at once, as a worker mostly does."""
-        if self.both.claim(Exactly(run_id), 1, lease_ms, twice=twice):
+        self.both.now += ms
+        if self.both.claim(Exactly(run_id), 1, 30, twice=twice):
             self.both.commit([self.both.draft(self.both.pairs[-1], change)], twice=twice)
 
     @precondition(lambda self: self.both.pairs)
-    @rule(back=st.integers(0, 2), change=inputs.changes, twice=_twice)
+    @rule(back=st.integers(0, 2), change=inputs.changes, twice=inputs.twice)
     def commit(self, back: int, change: Change, twice: bool) -> None:  # noqa: FBT001 # drawn by name
         """Commit under a lease that is probably still held."""
         self.both.commit([self.both.draft(_pick(self.both.pairs, back), change)], twice=twice)
 
     @precondition(lambda self: self.both.pairs)
-    @rule(work=st.lists(st.tuples(_backs, inputs.changes), min_size=1, max_size=3), twice=_twice)
+    @rule(work=st.lists(st.tuples(inputs.backs, inputs.changes), min_size=2, max_size=3), twice=inputs.twice)
     def commit_many(self, work: list[tuple[int, Change]], twice: bool) -> None:  # noqa: FBT001 # drawn by name
         """Commit for several runs at once, zombies and mistaken writers among them."""
         drafts = [self.both.draft(_pick(self.both.pairs, back), change) for back, change in work]
@@ -111,32 +105,37 @@ class StorageMachine(RuleBasedStateMachine):
         self.both.commit(drafts, twice=twice and one_each)
 
     @precondition(lambda self: self.both.drafts)
-    @rule(back=_backs)
+    @rule(back=inputs.backs)
     def commit_again(self, back: int) -> None:
         """Send a commit of any age again."""
         self.both.commit([_pick(self.both.drafts, back)])
 
-    @rule(run_id=inputs.run_ids, message=inputs.messages, twice=_twice)
+    @rule(run_id=inputs.run_ids, message=inputs.messages, twice=inputs.twice)
     def send(self, run_id: str, message: Message, twice: bool) -> None:  # noqa: FBT001 # drawn by name
         """Deliver, cancel, reopen."""
         self.both.send(run_id, message, twice=twice)
 
-    # ---- forgetting, sharing, reading
+    # ---- beside the runs
 
-    @rule(ago_ms=st.integers(-1, 40), limit=st.integers(0, 3))
-    def purge(self, ago_ms: int, limit: int) -> None:
-        """Forget the same runs."""
-        self.both.purge(self.both.now - ago_ms, limit)
-
-    @rule(key=st.sampled_from(inputs.KEYS), value=inputs.short_bytes, off_by=st.sampled_from((0, 0, 1)))
-    def share(self, key: str, value: bytes, off_by: int) -> None:
-        """Write a shared value, or fail to."""
-        self.both.share(key, value, off_by)
-
-    @rule(query=inputs.queries, limit=st.integers(1, 4))
-    def list_and_count(self, query: RunQuery, limit: int) -> None:
-        """List, narrowed or not, and count."""
-        self.both.list_and_count(query, limit)
+    @rule(
+        chore=st.sampled_from(inputs.Chore),
+        query=inputs.queries,
+        key=st.sampled_from(inputs.KEYS),
+        size=st.integers(0, 3),
+    )
+    def do(self, chore: Chore, query: RunQuery, key: str, size: int) -> None:
+        """Restart, forget, share, or list: one rule, so that the runs are what most happens to."""
+        match chore:
+            case Chore.RESTART:
+                self.both.restart()
+            case Chore.PURGE:
+                self.both.purge(self.both.now - 10 * size, size)
+            case Chore.SHARE:
+                self.both.share(key, bytes(size), off_by=size // 3)
+            case Chore.LIST:
+                self.both.list_and_count(query, size + 1)
+            case _:
+                assert_never(chore)
 
 
 def storage_machine(

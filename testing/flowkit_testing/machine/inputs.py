@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import TypeVar
+
 from attrs import frozen
 from hypothesis import strategies as st
 
@@ -19,57 +22,20 @@ from flowkit.records import (
     Send,
     Suspend,
     Then,
+    Want,
     Yield,
 )
 
 START_MS = 1_700_000_000_000
-RUNS = tuple(f"run-{n}" for n in range(6))
+RUNS = tuple(f"run-{n}" for n in range(4))
 TASKS = ("task-0", "task-1")
 QUEUES = ("default", "other")
 TAGS = ("red", "blue")
-MESSAGES = ("m0", "m1", "m2")
-KEYS = ("k0", "k1")
+MESSAGES = tuple(f"message-{n}" for n in range(6))
+KEYS = ("key-0", "key-1")
 FINAL = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
 
-run_ids = st.sampled_from(RUNS)
-lease_times = st.sampled_from((10, 30, 100))
-moments = st.one_of(st.none(), st.integers(-5, 60))  # milliseconds from now
-short_bytes = st.binary(max_size=3)
-messages = st.builds(Message, st.sampled_from(MESSAGES), st.sampled_from(MessageKind), st.just("name"), short_bytes)
-sends = st.builds(Send, run_ids, messages)
-wants = st.one_of(
-    st.builds(
-        AnyOf,
-        st.lists(st.sampled_from(TASKS), min_size=1, max_size=2).map(tuple),
-        st.lists(st.sampled_from(QUEUES), min_size=1, max_size=2).map(tuple),
-    ),
-    st.builds(Exactly, run_ids),
-)
-queries = st.builds(
-    RunQuery,
-    st.none() | st.sampled_from(RunStatus),
-    st.none() | st.sampled_from(TASKS),
-    st.none() | st.sampled_from(TAGS),
-)
-new_runs = st.builds(
-    NewRun,
-    run_ids,
-    st.sampled_from(TASKS),
-    short_bytes,
-    queue=st.sampled_from(QUEUES),
-    priority=st.integers(-1, 1),
-    tags=st.lists(st.sampled_from(TAGS), unique=True).map(tuple),
-    entries=st.lists(short_bytes, max_size=2).map(tuple),
-    start_at_ms=moments,
-)
-thens: st.SearchStrategy[Then] = st.one_of(
-    st.just(Go()),
-    st.just(Go(RunStatus.COMPENSATING)),
-    st.just(Yield()),
-    st.builds(Suspend, moments, st.none() | st.integers(0, 3)),
-    st.builds(Block, short_bytes),
-    st.builds(Finish, st.sampled_from(FINAL), short_bytes),
-)
+T = TypeVar("T")
 
 
 @frozen
@@ -84,12 +50,66 @@ class Change:
     off_by: int  # how wrong the writer is about the journal's length
 
 
+class Chore(StrEnum):
+    """What happens beside the runs."""
+
+    RESTART = "restart"
+    PURGE = "purge"
+    SHARE = "share"
+    LIST = "list"
+
+
+def _up_to(size: int, items: st.SearchStrategy[T]) -> st.SearchStrategy[tuple[T, ...]]:
+    return st.lists(items, max_size=size).map(tuple)
+
+
+def _seldom(items: st.SearchStrategy[tuple[T, ...]]) -> st.SearchStrategy[tuple[T, ...]]:
+    nothing: st.SearchStrategy[tuple[T, ...]] = st.just(())
+    return st.one_of(nothing, nothing, items)
+
+
+twice = st.booleans()
+backs = st.integers(0, 5)  # how far to reach back among leases or commits
+later = st.sampled_from((0, 0, 0, 1, 5, 10, 30, 100))  # milliseconds that pass before
+run_ids = st.sampled_from(RUNS)
+lease_times = st.sampled_from((10, 30, 100))
+moments = st.sampled_from((None, -5, 0, 1, 5, 10, 30, 60))  # milliseconds from now
+payloads = st.sampled_from((b"", b"a", b"\0b"))
+statuses = st.none() | st.sampled_from(RunStatus)
+messages = st.builds(Message, st.sampled_from(MESSAGES), st.sampled_from(MessageKind), st.just("name"), payloads)
+queries = st.builds(RunQuery, statuses, st.sampled_from((None, *TASKS)), st.sampled_from((None, *TAGS)))
+new_runs = st.builds(
+    NewRun,
+    run_ids,
+    st.sampled_from(TASKS),
+    payloads,
+    queue=st.sampled_from(QUEUES),
+    priority=st.sampled_from((0, 0, -1, 1)),
+    tags=st.sampled_from(((), TAGS[:1], TAGS)),
+    entries=st.sampled_from(((), (), (b"forked", b"entry"))),
+    start_at_ms=moments,
+)
+wants: st.SearchStrategy[Want] = st.one_of(
+    st.just(AnyOf(TASKS, QUEUES)),
+    st.builds(AnyOf, _up_to(2, st.sampled_from(TASKS)), _up_to(2, st.sampled_from(QUEUES))),
+    st.builds(Exactly, run_ids),
+)
+waits = st.builds(Suspend, moments, st.sampled_from((None, 0, 1, 2, 3)))
+thens: st.SearchStrategy[Then] = st.one_of(
+    st.just(Go()),
+    st.just(Go(RunStatus.COMPENSATING)),
+    st.just(Yield()),
+    waits,
+    waits,
+    st.builds(Block, payloads),
+    st.builds(Finish, st.sampled_from(FINAL), payloads),
+)
 changes = st.builds(
     Change,
-    st.lists(short_bytes, max_size=2).map(tuple),
-    st.lists(st.sampled_from(MESSAGES), max_size=2, unique=True).map(tuple),
-    st.lists(new_runs, max_size=2).map(tuple),
-    st.lists(sends, max_size=2).map(tuple),
+    _up_to(2, payloads),
+    _seldom(_up_to(3, st.sampled_from(MESSAGES))),
+    _seldom(_up_to(2, new_runs)),
+    _seldom(_up_to(2, st.builds(Send, run_ids, messages))),
     thens,
-    st.sampled_from((0, 0, 0, 0, 1, -1)),
+    st.sampled_from((0, 0, 0, 0, 0, 0, 1, -1)),
 )
