@@ -39,6 +39,7 @@ from flowkit.handles import RunHandle, RunResult
 from flowkit.records import RunStatus
 from flowkit.retry import Retry
 from flowkit.saga import on_rollback, saga
+from flowkit.side_work import WorkHandle, WorkOutcome, wait_for_work, work
 from flowkit.steps import AsyncStep, Step, step
 from flowkit.tasks import AsyncTask, Task, task
 from flowkit.timers import sleep, sleep_until
@@ -82,6 +83,8 @@ __all__ = [
     "StorageNotDurable",
     "Task",
     "UsageError",
+    "WorkHandle",
+    "WorkOutcome",
     "WrongColour",
     "aio",
     "current_run",
@@ -97,4 +100,6 @@ __all__ = [
     "step",
     "task",
     "uuid4",
+    "wait_for_work",
+    "work",
 ]

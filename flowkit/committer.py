@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from attrs import define
+from attrs import define, evolve
 
 from flowkit.errors import LeaseLost
 from flowkit.patience import PatientStorage
@@ -31,12 +31,7 @@ class Writer:
     inbox: int = 0
     lost: str | None = None  # why nothing can be written any more
     on_news: Callable[[], None] | None = None  # called when `cancel` or `inbox` change
-    _commits: int = 0
-
-    def next_commit_id(self) -> str:
-        """A new id for a batch: the same one is sent again until its answer is known (rule D7)."""
-        self._commits += 1
-        return f"{self.lease.owner}:{self.lease.run_id}:{self._commits}"
+    commits: int = 0  # batches so far
 
 
 @define(eq=False)
@@ -55,12 +50,6 @@ class Change:
     event: threading.Event | None = None  # a thread waits on it
     loop: asyncio.AbstractEventLoop | None = None
     future: asyncio.Future[int] | None = None
-
-    def answer(self) -> int:
-        """The position; or raises what went wrong."""
-        if self.error is not None:
-            raise self.error
-        return self.position
 
 
 class Committer:
@@ -99,7 +88,10 @@ class Committer:
             try:
                 self._write_alone(change)
             finally:
-                if self._waiting or not self._rest():
+                with self._lock:
+                    others = bool(self._waiting)
+                    self._flushing = others
+                if others:
                     self._pass_on()
         elif change.event is not None:
             change.event.wait()
@@ -108,7 +100,9 @@ class Committer:
                     self._flush()
                 finally:
                     self._pass_on()
-        return change.answer()
+        if change.error is not None:
+            raise change.error
+        return change.position
 
     async def write_async(self, change: Change) -> int:
         """As `write`, without blocking the event loop. Cancelling the caller does not undo the write."""
@@ -122,6 +116,17 @@ class Committer:
                 self._flushing = True
                 self._wake_background()
         return await asyncio.shield(change.future)
+
+    def post(self, change: Change) -> None:
+        """Write a change soon, without waiting; for what is lost with the process and made again by a replay."""
+        if self._instant:
+            self.write(change)
+            return
+        with self._lock:
+            self._waiting.append(change)
+            if not self._flushing:
+                self._flushing = True
+                self._wake_background()
 
     def close(self) -> None:
         """Stop the background thread after what is waiting has been written."""
@@ -142,24 +147,22 @@ class Committer:
 
     def _write_alone(self, change: Change) -> None:
         """What `_flush` does, for a lone caller: this is what a step costs, so it takes no detours."""
-        if change.writer.lost is None:
-            commit = _merge([change])
-            try:
-                [verdict] = self._storage.inner.commit((commit,), now_ms=self._now_ms())
-            except Exception:  # noqa: BLE001  # the same commit is sent again below: its id makes that safe (D7)
-                self._send([[change]], [commit])
-            else:
-                _settle([change], commit, verdict)
+        writer = change.writer
+        if writer.lost is not None:
+            _fail([change], LeaseLost(writer.lost))
+            return
+        commit = _commit_of(change)
+        try:
+            [verdict] = self._storage.inner.commit((commit,), now_ms=self._now_ms())
+        except Exception:  # noqa: BLE001  # the same commit is sent again below: its id makes that safe (D7)
+            self._send([[change]], [commit])
+            return
+        if type(verdict) is Done and verdict.cancel is writer.cancel and verdict.inbox == writer.inbox:
+            writer.length = verdict.length
+            change.position = commit.base + len(change.entries)
+            change.settled = True
         else:
-            _fail([change], LeaseLost(change.writer.lost))
-
-    def _rest(self) -> bool:
-        """Nobody waits: the next caller flushes for itself."""
-        with self._lock:
-            if self._waiting:
-                return False
-            self._flushing = False
-            return True
+            _settle([change], commit, verdict)
 
     def _pass_on(self) -> None:
         """Give the next batch to someone who waits for it, or rest."""
@@ -229,34 +232,36 @@ def _by_run(batch: list[Change]) -> list[list[Change]]:
     return list(groups.values())
 
 
+def _commit_of(change: Change) -> Commit:
+    writer = change.writer
+    lease = writer.lease
+    run_id, owner = lease.run_id, lease.owner
+    writer.commits += 1
+    return Commit(
+        run_id,
+        owner,
+        lease.fence,
+        f"{owner}:{run_id}:{writer.commits}",  # D7: the same one is sent again until its answer is known
+        writer.length,
+        change.entries,
+        change.consume,
+        change.spawn,
+        change.send,
+        change.then,
+    )
+
+
 def _merge(group: list[Change]) -> Commit:
     """One commit for all that a run's branches handed in; only the last of them can end or suspend the run."""
-    writer, last = group[0].writer, group[-1]
-    lease = writer.lease
+    last = group[-1]
     if len(group) == 1:
-        return Commit(
-            lease.run_id,
-            lease.owner,
-            lease.fence,
-            writer.next_commit_id(),
-            writer.length,
-            last.entries,
-            last.consume,
-            last.spawn,
-            last.send,
-            last.then,
-        )
-    return Commit(
-        lease.run_id,
-        lease.owner,
-        lease.fence,
-        writer.next_commit_id(),
-        writer.length,
+        return _commit_of(last)
+    return evolve(
+        _commit_of(last),
         entries=tuple(entry for change in group for entry in change.entries),
         consume=tuple(message for change in group for message in change.consume),
         spawn=tuple(run for change in group for run in change.spawn),
         send=tuple(send for change in group for send in change.send),
-        then=last.then,
     )
 
 

@@ -39,6 +39,7 @@ class Kind(StrEnum):
     PATCH = "patch"
     SAGA = "saga"
     UNDO = "undo"
+    ITEM = "item"
 
 
 class Phase(StrEnum):

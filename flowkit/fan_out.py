@@ -264,7 +264,7 @@ async def _run_lines_async(
             _drop(make)
         await _cancel(running)
         raise
-    return [_Line(scope, _outcome(task)) for scope, task in zip(scopes, tasks, strict=True)]
+    return [_Line(scope, outcome_of(task)) for scope, task in zip(scopes, tasks, strict=True)]
 
 
 async def _cancel(tasks: set[asyncio.Task[object]]) -> None:
@@ -280,7 +280,8 @@ def _drop(make: Callable[[], Coroutine[Any, Any, object]]) -> None:
         make().close()
 
 
-def _outcome(task: asyncio.Task[object]) -> Outcome:
+def outcome_of(task: asyncio.Task[object]) -> Outcome:
+    """How an asyncio task ended."""
     if task.cancelled():
         return Raised(asyncio.CancelledError())
     error = task.exception()

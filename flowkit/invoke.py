@@ -21,7 +21,7 @@ def call_plainly(run: Run, scope: Scope, effect: Invoke) -> Outcome:
     """Call a sync function on this thread."""
     if effect.timeout_s is not None:
         return _call_with_timeout(run, scope, effect, effect.timeout_s)
-    token = current.set(step_frame(run, scope, effect))
+    token = current.set(Frame(run, scope, None, 0, effect.key, effect.name, effect.attempt))  # as `step_frame` does
     try:
         return Returned(effect.fn(*effect.args, **effect.kwargs))
     except Exception as error:  # noqa: BLE001  # whatever a step raises is its outcome

@@ -45,6 +45,7 @@ class Journal:
     body_attempts: int = 0
     body_retry_at_ms: int = 0
     reopened: set[str] = field(factory=set)  # operations that a retry of the run has made to run again
+    items: set[str] = field(factory=set)  # keys of what was emitted
     rollback: Entry | None = None  # of the whole run, once it has begun (rule G3)
 
     @classmethod
@@ -67,6 +68,9 @@ class Journal:
         self.length += 1
         if entry.key == RUN_KEY:
             self._add_of_run(entry)
+            return
+        if entry.kind == Kind.ITEM:
+            self.items.add(entry.key)
             return
         past = self.past.get(entry.key)
         if past is None:

@@ -186,8 +186,8 @@ class Work(Protocol):
     def settled(self) -> bool:
         """True once it has ended, or waits for something far off."""
 
-    def wait(self) -> None:
-        """Block until it is settled."""
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Block until it is settled; False if it is not in time."""
 
     @property
     def parked(self) -> Reason | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import types
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
@@ -15,6 +14,7 @@ from flowkit.binding import Bound
 from flowkit.calls import call_step, call_step_async, spec_of
 from flowkit.durations import seconds
 from flowkit.errors import ConfigurationError
+from flowkit.functions import function_name, is_async_function, require_function
 from flowkit.operations import StepSpec
 from flowkit.retry import RetryPolicy, policy_from
 from flowkit.saga import undo_spec
@@ -261,29 +261,6 @@ def _inline(name: str, fn: Callable[..., object]) -> StepSpec:
 
 def _inline_spec(name: str, fn: Callable[..., object]) -> StepSpec:
     return spec_of(fn, name, is_async=is_async_function(fn))
-
-
-def require_function(fn: object, where: str) -> Callable[..., Any]:
-    """The function, or an error that says what was given instead."""
-    if not callable(fn) or isinstance(fn, type):
-        raise ConfigurationError(f"{where} takes a function, not {fn!r}")
-    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-        raise ConfigurationError(f"{where} cannot take a generator ({function_name(fn)}): return a list instead")
-    return fn
-
-
-def is_async_function(fn: Callable[..., object]) -> bool:
-    """True if calling it gives a coroutine."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004  # an object whose __call__ is async
-
-
-def function_name(fn: Callable[..., object]) -> str:
-    """What to call it."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return str(getattr(fn, "__name__", type(fn).__name__))
 
 
 step = StepDecorator()

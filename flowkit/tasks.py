@@ -28,6 +28,7 @@ from flowkit.effects import Operation
 from flowkit.engine import Engine
 from flowkit.entries import Kind
 from flowkit.errors import ConfigurationError, NotAllowedInStep, WrongColour
+from flowkit.functions import is_async_function, require_function
 from flowkit.handles import RunHandle
 from flowkit.journal import Past
 from flowkit.operations import instead
@@ -36,7 +37,6 @@ from flowkit.registry import TaskSpec, task_spec, tasks
 from flowkit.retry import RetryPolicy, policy_from
 from flowkit.run import Frame, Run, Scope, current
 from flowkit.saga import undo_spec
-from flowkit.steps import is_async_function, require_function
 
 P = ParamSpec("P")
 R = TypeVar("R")

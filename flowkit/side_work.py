@@ -1,0 +1,245 @@
+"""`work`: side chains that run beside the task and never abort it (rules W1 to W4)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+from attrs import frozen
+
+from flowkit.calls import call_step, call_step_async, refuse_foreign_task, require_async, spec_of, take_key
+from flowkit.codec_errors import live_error
+from flowkit.committer import Change
+from flowkit.durations import Duration, seconds
+from flowkit.effects import Outcome, Raised, Returned
+from flowkit.entries import Entry, Kind, Phase, encode
+from flowkit.errors import NotAllowedInStep, OutsideRun, WrongColour
+from flowkit.fan_out import outcome_of, run_line
+from flowkit.functions import function_name, is_async_function, require_function
+from flowkit.run import Frame, Reason, Run, Scope, Unwind, combined, current
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LOOK_S = 0.05  # between two looks at the clock while waiting for work with a timeout
+
+
+@frozen
+class WorkOutcome:
+    """How one piece of side work ended."""
+
+    name: str
+    done: bool  # False: it was still running when the wait timed out
+    value: object = None
+    error: BaseException | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True if it returned."""
+        return self.done and self.error is None
+
+
+class WorkHandle(Generic[R]):
+    """A piece of side work that has been started."""
+
+    def __init__(self, name: str, run: Run, scope: Scope) -> None:
+        self.name = name
+        self._run = run
+        self._scope = scope
+        self._outcome: Outcome | None = None
+        self._ended = threading.Event()
+        self.task: asyncio.Task[object] | None = None  # in async code
+
+    @property
+    def done(self) -> bool:
+        """True once it has ended."""
+        return self.settled and self.parked is None
+
+    @property
+    def settled(self) -> bool:
+        """True once it has ended, or waits for something far off."""
+        return self._ended.is_set()
+
+    @property
+    def parked(self) -> Reason | None:
+        """Why it stopped before its end, if it did."""
+        return self._scope.reason
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Block until it is settled; False if it is not in time."""
+        return self._ended.wait(timeout_s)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Take its outcome; a failure becomes one `step_error` item and nothing else (rule W2)."""
+        self._outcome = outcome
+        try:
+            if isinstance(outcome, Raised) and isinstance(outcome.error, Exception) and self._run.reason is None:
+                _report(self._run, self._scope, self.name, outcome.error)
+        finally:
+            self._ended.set()
+
+    def outcome(self) -> WorkOutcome:
+        """How it ended, as far as that is known."""
+        match self._outcome:
+            case Returned(value=value) if self.done:
+                return WorkOutcome(self.name, done=True, value=value)
+            case Raised(error=error) if self.done:
+                return WorkOutcome(self.name, done=True, error=error)
+            case _:
+                return WorkOutcome(self.name, done=False)
+
+
+def _report(run: Run, scope: Scope, name: str, error: Exception) -> None:
+    """One item for each failed piece of work: a replay finds it recorded."""
+    key = f"{scope.prefix}error"
+    if key in run.journal.items:
+        return
+    recorded, _ = live_error(run.codec, error)
+    entry = Entry(Kind.ITEM, Phase.DONE, key, "step_error", run.clock.now_ms(), "", {"work": name, "error": recorded})
+    run.services.committer.post(Change(run.writer, (encode(run.codec, entry),)))
+
+
+# ---- starting -------------------------------------------------------------------------------------------------------
+
+
+def work(fn: Callable[P, Awaitable[R]] | Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> WorkHandle[R]:
+    """Run a step, a task or a function beside the task; its failure never aborts the task.
+
+    Args:
+        fn: a step or a task; a plain function becomes a durable step under its name.
+        *args: what to call it with.
+        **kwargs: what to call it with.
+
+    Returns:
+        A handle; `wait_for_work` waits for all work of this task.
+
+    Raises:
+        NotAllowedInStep, OutsideRun: called where no work can be queued.
+    """
+    frame = _task_frame("work")
+    run, name = frame.run, str(getattr(fn, "name", None) or getattr(fn, "id", None) or function_name(fn))
+    key = take_key(frame, None)
+    scope = frame.scope.branch(key.removeprefix(frame.scope.prefix), 0)
+    handle: WorkHandle[R] = WorkHandle(name, run, scope)
+    if run.is_async:
+        _start_async(run, scope, handle, _awaitable(fn, name), args, kwargs)
+    else:
+        _start(run, scope, handle, _callable(fn, name, run), args, kwargs)
+    frame.scope.works.append(handle)
+    run.works.append(handle)
+    return handle
+
+
+def _callable(fn: Callable[..., Any], name: str, run: Run) -> Callable[..., object]:
+    if hasattr(fn, "spec"):
+        if fn.spec.is_async:
+            raise WrongColour(f"work({name!r}): it is async, but task {run.task_id!r} is a plain `def`")
+        return fn
+    require_function(fn, "work(...)")
+    if is_async_function(fn):
+        raise WrongColour(f"work({name!r}): it is async, but task {run.task_id!r} is a plain `def`")
+    spec = spec_of(fn, name, is_async=False)
+    return lambda *args, **kwargs: call_step(spec, args, kwargs)
+
+
+def _awaitable(fn: Callable[..., Any], name: str) -> Callable[..., Coroutine[Any, Any, object]]:
+    if hasattr(fn, "spec"):
+        return cast("Callable[..., Coroutine[Any, Any, object]]", fn.aio)  # type: ignore[attr-defined]  # steps, tasks
+    require_function(fn, "work(...)")
+    spec = spec_of(fn, name, is_async=is_async_function(fn))
+    return lambda *args, **kwargs: call_step_async(spec, args, kwargs)
+
+
+def _start(
+    run: Run,
+    scope: Scope,
+    handle: WorkHandle[Any],
+    call: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> None:
+    def body() -> None:
+        handle.finish(run_line(run, scope, lambda: call(*args, **kwargs)))
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(body,), name=f"flowkit-work-{handle.name}", daemon=True).start()
+
+
+def _start_async(
+    run: Run,
+    scope: Scope,
+    handle: WorkHandle[Any],
+    call: Callable[..., Coroutine[Any, Any, object]],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> None:
+    require_async(run, handle.name)
+    assert run.body is not None  # the calling task is the body's
+    handle.task = run.body.start_branch(scope, lambda: call(*args, **kwargs))
+    handle.task.add_done_callback(lambda task: handle.finish(outcome_of(task)))
+
+
+# ---- converging -----------------------------------------------------------------------------------------------------
+
+
+def wait_for_work(*, fail_on_error: bool = False, timeout: Duration | None = None) -> list[WorkOutcome]:
+    """Wait for all work that this task (or sequencer) has queued so far; outcomes in the order of queueing.
+
+    Args:
+        fail_on_error: raise the error of the first queued that failed, after all have settled.
+        timeout: return after this long; what is still running is told as not done and goes on.
+    """
+    frame = _task_frame("wait_for_work")
+    run, scope = frame.run, frame.scope
+    if run.is_async:
+        raise WrongColour("wait_for_work() is in an async task: write `await flowkit.aio.wait_for_work()`")
+    works = cast("list[WorkHandle[Any]]", list(scope.works))
+    deadline = None if timeout is None else run.clock.now_ms() + round(seconds(timeout, "wait_for_work") * 1000)
+    for handle in works:
+        while not handle.wait(LOOK_S):
+            if deadline is not None and run.clock.now_ms() >= deadline:
+                break
+    if run.reason is not None:
+        raise Unwind(run.reason)
+    reason = combined([handle.parked for handle in works if handle.parked is not None])
+    if reason is not None and deadline is None:
+        raise run.leave(scope, reason)
+    return _outcomes(works, fail_on_error=fail_on_error)
+
+
+async def wait_for_work_async(*, fail_on_error: bool = False, timeout: Duration | None = None) -> list[WorkOutcome]:
+    """`wait_for_work`, awaitable."""
+    frame = _task_frame("aio.wait_for_work")
+    require_async(frame.run, "wait_for_work")
+    works = cast("list[WorkHandle[Any]]", list(frame.scope.works))
+    tasks = {handle.task for handle in works if handle.task is not None and not handle.task.done()}
+    limit_s = None if timeout is None else seconds(timeout, "wait_for_work")
+    if tasks:
+        await asyncio.wait(tasks, timeout=limit_s)
+    await asyncio.sleep(0)  # let the callbacks of what has just ended run
+    return _outcomes(works, fail_on_error=fail_on_error)
+
+
+def _outcomes(works: list[WorkHandle[Any]], *, fail_on_error: bool) -> list[WorkOutcome]:
+    outcomes = [handle.outcome() for handle in works]
+    if fail_on_error:
+        for outcome in outcomes:
+            if outcome.error is not None:
+                raise outcome.error
+    return outcomes
+
+
+def _task_frame(what: str) -> Frame:
+    frame = current.get()
+    if frame is None:
+        raise OutsideRun(f"flowkit.{what}(...) works only inside a task")
+    if frame.step_key is not None:
+        raise NotAllowedInStep(
+            f"flowkit.{what}(...) was called inside step {frame.step_name!r}; call it in the task, between its steps"
+        )
+    if not frame.owned_here():
+        refuse_foreign_task(what)
+    return frame
