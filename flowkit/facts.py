@@ -12,7 +12,7 @@ from flowkit.calls import perform_call, recall
 from flowkit.clock import system_now_ms
 from flowkit.effects import Operation, Record
 from flowkit.entries import Entry, Kind, Phase, encode
-from flowkit.errors import NotAllowedInStep, OutsideRun
+from flowkit.errors import NotAllowedInStep
 from flowkit.run import Frame, Run, Scope, current
 
 
@@ -65,12 +65,14 @@ def _task_frame() -> Frame | None:
 def patched(name: str) -> bool:
     """True for runs that reach this line first with the new code; runs begun before keep the old path.
 
+    Outside of a run it is True.
+
     Args:
         name: of the change, unique within the task. Temporal calls this patching.
     """
     frame = current.get()
     if frame is None:
-        raise OutsideRun("flowkit.patched() works only inside a task")
+        return True
     if frame.step_key is not None:
         raise NotAllowedInStep(f"flowkit.patched() was called inside step {frame.step_name!r}; call it in the task")
     run, scope = frame.run, frame.scope

@@ -17,7 +17,7 @@ from flowkit.calls import (
 from flowkit.durations import Duration, seconds
 from flowkit.effects import Operation, Pause, Record
 from flowkit.entries import Entry, Kind, Phase, encode
-from flowkit.errors import ConfigurationError, NotAllowedInStep, OutsideRun
+from flowkit.errors import ConfigurationError, NotAllowedInStep, OutsideRun, WrongColour
 from flowkit.journal import Past
 from flowkit.operations import cancel_here, instead
 from flowkit.run import Frame, Run, Scope, current
@@ -75,6 +75,8 @@ def sleep_until_async(when: datetime) -> Coroutine[Any, Any, None]:
 
 def _sleep(frame: Frame, wait_ms: int, wake_at_ms: int | None) -> None:
     run, scope = frame.run, frame.scope
+    if run.is_async:
+        raise WrongColour("sleep in an async task would block its event loop: write `await flowkit.aio.sleep(...)`")
     key = take_key(frame, None)
     past = recall(run, Kind.SLEEP, key, NAME)
     wake = run.clock.now_ms() + wait_ms if wake_at_ms is None else wake_at_ms
