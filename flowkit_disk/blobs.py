@@ -1,6 +1,6 @@
 """Large payloads, each in a file of its own: SQLite writes them twice, and slowly.
 
-A file is written and synced into `spool/` before the transaction that names it, and moved to its place after that.
+A file is written and synced in `spool/` before the transaction that names it, and moved to its place after that.
 Whatever a crash leaves in `spool/` is either named by a row, and moved then, or by none, and removed. So files are
 looked through only there, however many there are.
 """
@@ -19,7 +19,8 @@ from flowkit_disk.failures import damaged, translate
 from flowkit_disk.locks import alone, sharing
 from flowkit_disk.logrows import BlobRef, Part
 
-LARGE_BYTES = 64 * 1024
+LARGE_BYTES = 128 * 1024  # below that a row costs less than a second sync
+BLANKS = 16
 
 
 class Staged:
@@ -62,6 +63,7 @@ class Blobs:
         self._spool = folder / "spool"
         self._lock = lock
         self._synced = synced
+        self._blanks: list[str] = []  # names of empty files in the spool
 
     @contextmanager
     def staged(self, payloads: Iterable[bytes]) -> Iterator[Staged]:
@@ -75,37 +77,35 @@ class Blobs:
         if not large:
             yield staged
             return
-        with self._translated():
-            self._spool.mkdir(mode=0o700, exist_ok=True)
-            with sharing(self._lock):
-                try:
-                    for payload in large:
-                        if payload not in staged:
-                            staged.add(payload, self._write(payload))
-                    if self._synced:
-                        sync_directory(self._spool)
-                except OSError:
-                    self._remove(staged.names())  # no row can name them yet
-                    raise
-                yield staged
-                if staged.committed:
+        with self._translated(), sharing(self._lock):
+            try:
+                for payload in large:
+                    if payload not in staged:
+                        staged.add(payload, self._write(payload))
+            except OSError:
+                self._remove(staged.names())  # no row can name them yet
+                raise
+            yield staged
+            if staged.committed:
+                with suppress(OSError):  # whoever reads looks into the spool too, and the next sweep goes on
                     self._settle(staged.names(), staged.used.__contains__)
 
     def read(self, part: Part) -> bytes:
         """The payload that a row stands for.
 
         Raises:
-            StorageError: its file is missing or damaged.
+            LookupError: its file is missing.
+            StorageError: its file is damaged, or cannot be read.
         """
         if isinstance(part, bytes):
             return part
         for path in (self._home(part.name), self._spool / part.name, self._home(part.name)):
-            with suppress(FileNotFoundError), self._translated():
+            with self._translated(), suppress(FileNotFoundError):
                 data = path.read_bytes()
                 if len(data) != part.size or crc32(data) != part.crc:
                     raise damaged(self._folder.parent, f"the payload in {path.name}")
                 return data
-        raise damaged(self._folder.parent, f"the payload in {part.name} (its file is missing)")
+        raise LookupError(part.name)
 
     def sweep(self, is_named: Callable[[str], bool]) -> None:
         """Put right what a crash left in the spool, unless somebody has files there now."""
@@ -121,24 +121,58 @@ class Blobs:
         if not names:
             yield
             return
-        with self._translated():
+        with self._translated(), sharing(self._lock):
             self._spool.mkdir(mode=0o700, exist_ok=True)
-            with sharing(self._lock):
-                for name in names:
-                    with suppress(FileNotFoundError):
-                        self._home(name).rename(self._spool / name)
-                yield
-                self._remove(names)
+            for name in names:
+                with suppress(FileNotFoundError):
+                    self._home(name).rename(self._spool / name)
+            yield
+            self._remove(names)
 
     def _write(self, payload: bytes) -> BlobRef:
-        name = uuid4().hex
-        with (self._spool / name).open("xb", buffering=0) as file:
+        name, descriptor = self._open_blank()
+        try:
             view = memoryview(payload)
             while view:
-                view = view[file.write(view) :]
+                view = view[os.write(descriptor, view) :]
             if self._synced:
-                os.fsync(file.fileno())
+                os.fsync(descriptor)
+        except OSError:
+            self._remove([name])
+            raise
+        finally:
+            os.close(descriptor)
         return BlobRef(name, len(payload), crc32(payload))
+
+    def _open_blank(self) -> tuple[str, int]:
+        """An empty file whose name survives a power cut already: one sync of the spool serves many payloads."""
+        while True:
+            try:
+                name = self._blanks.pop()
+                return name, os.open(self._spool / name, os.O_WRONLY | os.O_CLOEXEC)
+            except IndexError:
+                self._make_blanks()
+            except FileNotFoundError:  # swept by a process that opened the storage meanwhile
+                continue
+
+    def _make_blanks(self) -> None:
+        self._spool.mkdir(mode=0o700, exist_ok=True)
+        names = [uuid4().hex for _ in range(BLANKS)]
+        for name in names:
+            os.close(os.open(self._spool / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        if self._synced:
+            sync_directory(self._spool)
+        self._blanks += names
+
+    def close(self) -> None:
+        """Remove what was made in advance and not used."""
+        blanks, self._blanks = self._blanks, []
+        with suppress(OSError):
+            self._remove(blanks)
+
+    def after_fork_in_child(self) -> None:
+        """Leave to the parent what it made in advance."""
+        self._blanks = []
 
     def _settle(self, names: Iterable[str], is_named: Callable[[str], bool]) -> None:
         for name in names:

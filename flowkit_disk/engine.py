@@ -2,7 +2,7 @@
 
 Writers hold three things, outermost first: this process's mutex, the lock file (fair among processes, and with a
 timeout), and SQLite's own write lock. Readers hold none of them; they are only counted, so that a fork finds no thread
-inside SQLite.
+inside SQLite. Whoever holds the mutex must not begin to read: a fork shuts readers out first and takes the mutex then.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ class Engine:
             self._gate.reopen()
 
     def _close_files(self) -> None:
-        self.lock.close_file()
+        self.lock.close_files()
+        self._close_signals()
+
+    def _close_signals(self) -> None:
         signals, self._signals = self._signals, None
         if signals is not None:
             signals.close()
@@ -247,7 +250,8 @@ class Engine:
     def after_fork_in_child(self) -> None:
         """Close what was inherited, without unlocking what the parent holds; the next use opens anew."""
         self._give_up()
-        self._close_files()
+        self.lock.close_inherited()
+        self._close_signals()
         self._start_afresh()
         for let_go in self.in_child:
             let_go()

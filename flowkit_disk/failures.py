@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import struct
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import diskcache
 
 from flowkit.errors import StorageError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full; make room and go on, nothing was half-written",
@@ -25,6 +32,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 class LockedError(StorageError):
     """Someone else holds the storage; nothing was tried, so nothing was applied."""
+
+    transient = True  # the same call may well succeed a little later
 
 
 def locked(path: Path, waited_s: float) -> LockedError:
@@ -50,6 +59,21 @@ def translate(error: BaseException, path: Path, waited_s: float) -> BaseExceptio
         reason = _REASONS[sqlite3.SQLITE_FULL] if error.errno in _FULL else "the file system refused"
         return StorageError(f"disk storage {path}: {reason} ({error.strerror or error})")
     return error
+
+
+def reads_rows(function: Callable[P, T]) -> Callable[P, T]:
+    """For a function that unpacks what a row holds: whatever it stumbles over, the row is damaged."""
+
+    @wraps(function)
+    def careful(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except (ValueError, TypeError, LookupError, struct.error) as error:
+            raise StorageError(
+                f"the disk storage holds a row that is damaged or was changed by another program ({error})"
+            ) from None
+
+    return careful
 
 
 def damaged(path: Path, what: str) -> StorageError:

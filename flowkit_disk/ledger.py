@@ -12,7 +12,7 @@ from flowkit_disk.blobs import LARGE_BYTES, Blobs, Staged
 from flowkit_disk.book import Book
 from flowkit_disk.changes import Changes
 from flowkit_disk.engine import CHECKPOINT_PAGES, Engine
-from flowkit_disk.failures import LockedError
+from flowkit_disk.failures import LockedError, damaged
 from flowkit_disk.hints import Hints
 from flowkit_disk.lanes import Lanes
 from flowkit_disk.logrows import Kind, LogRow, pack_commit, pack_row
@@ -39,6 +39,7 @@ class Ledger:
         self.workers = Workers(directory.workers)
         self.wake = Wake(directory.wake)
         engine.in_child += [self.workers.after_fork_in_child, self.wake.start_afresh, self.hints.clear]
+        engine.in_child += [self.lanes.forget_new, self.blobs.after_fork_in_child]
 
     # ---- changing
 
@@ -156,8 +157,12 @@ class Ledger:
             with self.engine.reading() as rows:
                 return read(rows)
         except RestlessError:
+            pass
+        try:
             with self.engine.writing() as rows:
                 return read(rows)
+        except RestlessError as error:
+            raise damaged(self.engine.directory.path, f"a run ({error})") from None
 
     # ---- telling
 

@@ -15,6 +15,8 @@ from struct import Struct
 
 from attrs import field, frozen
 
+from flowkit_disk.failures import reads_rows
+
 _REF = Struct(">32sQI")
 _IN_FILE, _NOTE = "b", "n"
 
@@ -103,11 +105,12 @@ def pack_row(row: LogRow) -> tuple[bytes, str]:
     return b"".join(data), f"{row.kind} {row.base} {row.at_ms} {','.join(sizes)} {row.commit_id}"
 
 
+@reads_rows
 def unpack_row(value: bytes, tag: str) -> LogRow:
     """What `pack_commit` and `pack_row` make.
 
     Raises:
-        ValueError, struct.error: if they were made by something else.
+        StorageError: if they were made by something else.
     """
     kind, base, at_ms, sizes, commit_id = tag.split(" ", 4)
     parts: list[Part] = []
@@ -125,12 +128,14 @@ def unpack_row(value: bytes, tag: str) -> LogRow:
     return LogRow(Kind(int(kind)), int(base), int(at_ms), commit_id, tuple(parts), note)
 
 
+@reads_rows
 def unpack_tail(tag: str) -> tuple[int, int, str]:
     """Of a commit without a note: the journal's length after it, its time and its id."""
     _, base, at_ms, sizes, commit_id = tag.split(" ", 4)
     return int(base) + (sizes.count(",") + 1 if sizes else 0), int(at_ms), commit_id
 
 
+@reads_rows
 def entries_before_and_in(tag: str) -> tuple[int, int]:
     """How many journal entries stand before a row, and how many in it."""
     kind, base, _, sizes, _ = tag.split(" ", 4)
@@ -143,6 +148,7 @@ def pack_part(part: Part) -> bytes:
     return b"\x01" + part.packed() if isinstance(part, BlobRef) else b"\x00" + part
 
 
+@reads_rows
 def unpack_part(data: bytes) -> Part:
     """What `pack_part` made."""
     return BlobRef.unpacked(data[1:]) if data[:1] == b"\x01" else data[1:]

@@ -49,7 +49,7 @@ def _steadily(rows: Rows, run_id: str, read: Callable[[Run], T | None]) -> T | N
         if found is not None and after == before:
             return found
         before = after
-    raise RestlessError(f"run {run_id!r} changes faster than it can be read")
+    raise RestlessError(f"{run_id!r}: it changes faster than it can be read, or a row or file of it is missing")
 
 
 def _add_tail(rows: Rows, run: Run) -> None:

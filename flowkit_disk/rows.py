@@ -96,13 +96,14 @@ class Rows:
 
     def add(self, key: str, value: bytes, tag: str) -> bool:
         """Write a row unless there is one; whether it was written. The hot path calls `add_raw` itself."""
+        added = self.add_raw(key, value, None, False, tag)  # noqa: FBT003  # diskcache's signature
         self.pages += pages_of(value)
-        return self.add_raw(key, value, None, False, tag)  # noqa: FBT003  # diskcache's signature
+        return added
 
     def put(self, key: str, value: bytes, tag: str | None = None) -> None:
         """Write a row, or write it anew."""
-        self.pages += pages_of(value)
         self._cache.set(key, value, tag=tag)
+        self.pages += pages_of(value)
 
     def drop(self, key: str) -> bool:
         """Remove a row; whether there was one."""

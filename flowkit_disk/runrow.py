@@ -14,6 +14,7 @@ from attrs import define
 
 from flowkit.records import Lease, NewRun, RunHeader, RunStatus
 from flowkit_disk import keys
+from flowkit_disk.failures import reads_rows
 
 INLINE_BYTES = 1024  # inputs and results up to this size lie in the row itself
 _SIZES = Struct(">III")
@@ -151,11 +152,12 @@ def pack_run(run: Run) -> bytes:
     return b"".join((_SIZES.pack(len(text), input_size, result_size), text, given or b"", result or b""))
 
 
+@reads_rows
 def unpack_run(data: bytes) -> Run:
     """What `pack_run` made.
 
     Raises:
-        ValueError, TypeError, struct.error: if the bytes were made by something else.
+        StorageError: if the bytes were made by something else.
     """
     text_size, input_size, result_size = _SIZES.unpack_from(data)
     start = _SIZES.size + text_size

@@ -114,6 +114,7 @@ class DiskStorage:
 
     def close(self) -> None:
         """Let go of everything; what is leased to this storage's workers may be claimed at once."""
+        self.ledger.blobs.close()
         self._engine.close()
         self.ledger.workers.release()
         self.ledger.hints.clear()
