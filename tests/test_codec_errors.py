@@ -38,6 +38,17 @@ class Counted(Exception):
         type(self).made += 1
 
 
+class Guarded(Exception):
+    """Has a `__new__` that fits its args, and is not to be run again."""
+
+    made = 0
+
+    def __new__(cls, *args: object) -> Self:
+        """Count it."""
+        cls.made += 1
+        return super().__new__(cls, *args)
+
+
 class Slotted(ValueError):
     """Keeps attributes in slots."""
 
@@ -272,13 +283,14 @@ def test_attributes_outside_the_dict_come_back(error: BaseException, attributes:
     assert str(back) == str(error)
 
 
-def test_init_is_not_run_again() -> None:
-    """Neither live nor on replay."""
-    error = Counted("x")
-    Counted.made = 0
-    document, _ = live_error(JsonCodec(), error)
-    assert isinstance(replayed(document), Counted)
-    assert Counted.made == 0
+def test_no_code_of_the_class_is_run() -> None:
+    """Neither its `__init__` nor its `__new__`, neither live nor on replay."""
+    for cls in (Counted, Guarded):
+        error = cls("x")
+        cls.made = 0
+        document, _ = live_error(JsonCodec(), error)
+        assert isinstance(replayed(document), cls)
+        assert cls.made == 0
 
 
 def test_attributes_that_cannot_be_stored_are_left_out_live_too() -> None:

@@ -133,6 +133,17 @@ def test_default_that_cannot_be_encoded_is_no_matter() -> None:
     assert digest(call, 1) == digest(call, 1, marker) == digest(call, 1, object(), None) != digest(call, 1, 2)
 
 
+def test_default_is_compared_by_what_it_is() -> None:
+    """An argument that equals the default is left out, even if it is another object; one of another type is not."""
+
+    def call(a: int, b: object = (1000, "x"), c: int = 1000, d: float = 0.0) -> None: ...
+
+    another = (int("1000"), "x")
+    assert digest(call, 1) == digest(call, 1, another, int("1000"), float("0"))
+    assert digest(call, 1) == digest(call, 1, c=int("1000"), b=another)
+    assert digest(call, 1) != digest(call, 1, [1000, "x"]) != digest(call, 1, another, 1000, 0)
+
+
 def test_digest_is_taken_from_the_value_as_it_is_now() -> None:
     """An argument that was changed in between has another digest."""
     value = [1]
