@@ -17,7 +17,7 @@ from flowkit.journal import Past
 from flowkit.run import Run
 
 RECENT = 8  # finished steps kept for the screen
-UNTOLD = {Kind.SLEEP, Kind.PATCH, Kind.SAGA}  # operations that do no work
+UNTOLD = {Kind.SLEEP, Kind.PATCH, Kind.SAGA, Kind.ITEM}  # operations that do no work
 WORTH_TELLING_S = 1.0  # shorter waits, as between two attempts, come and go unseen
 
 
