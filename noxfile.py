@@ -1,5 +1,10 @@
-"""The chores: `nox` runs what CI runs, `nox -s NAME` one of them, `nox -l` lists them."""
+"""The chores: `nox` runs what CI runs, `nox -s NAME` one of them, `nox -l` lists them.
 
+What only reads the source uses the tools of the environment that nox itself runs in; what runs the product gets an
+environment of its own, with the built wheel in it.
+"""
+
+import sys
 from pathlib import Path
 
 import nox
@@ -25,41 +30,42 @@ def install_wheel(session: nox.Session, extra: str) -> None:
     session.install("-q", "--no-deps", "--force-reinstall", str(wheel))
 
 
-@nox.session
+def tool(session: nox.Session, name: str, *arguments: str) -> None:
+    """Run a tool of the environment that nox runs in: `pip install -e '.[dev]'` made it."""
+    session.run(str(Path(sys.executable).with_name(name)), *arguments, external=True)
+
+
+@nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     """Style and suspicious code."""
-    session.install("-q", *nox.project.load_toml()["project"]["optional-dependencies"]["lint"])
-    session.run("ruff", "check")
-    session.run("ruff", "format", "--check")
+    tool(session, "ruff", "check")
+    tool(session, "ruff", "format", "--check")
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
     """Strict mypy on everything; pyright on the public API."""
-    session.install("-q", "-e", ".[types]")
-    session.run("mypy")
-    session.run("pyright")
+    tool(session, "mypy")
+    tool(session, "pyright", "--pythonpath", sys.executable)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def arch(session: nox.Session) -> None:
     """The import contracts of `[tool.importlinter]`."""
-    session.install("-q", "-e", ".[test]")
-    session.run("lint-imports", "--no-logo", "--no-cache")
+    tool(session, "lint-imports", "--no-logo", "--no-cache")
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
     """The documentation, where a warning is an error."""
-    session.install("-q", "-e", ".[docs]")
-    session.run("sphinx-build", "-q", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html")
+    tool(session, "sphinx-build", "-q", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests, against the built wheel; arguments go to pytest."""
     install_wheel(session, "test")
-    session.run("pytest", "-n", "2", *session.posargs, env=INSTALLED_ONLY)
+    session.run("pytest", "-n", "auto", *session.posargs, env=INSTALLED_ONLY)
 
 
 @nox.session
@@ -67,7 +73,7 @@ def coverage(session: nox.Session) -> None:
     """Branch coverage of the tests, subprocesses included; under 95 % it fails."""
     install_wheel(session, "test")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-n", "2", *session.posargs, env=INSTALLED_ONLY)
+    session.run("coverage", "run", "-m", "pytest", "-n", "auto", *session.posargs, env=INSTALLED_ONLY)
     session.run("coverage", "combine", "-q")
     session.run("coverage", "report")
 
