@@ -46,11 +46,15 @@ def drive(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
         effect = next(operation)
         while True:
             try:
-                if probe is None:
-                    answer = perform(run, scope, effect)
-                else:
+                if probe is not None:
                     effect = probe.before(run, effect)
                     answer = probe.after(run, effect, perform(run, scope, effect))
+                elif type(effect) is Invoke:  # the two effects of every step come first
+                    answer = call_plainly(run, scope, effect)
+                elif type(effect) is Record:
+                    answer = _record(run, effect)
+                else:
+                    answer = perform(run, scope, effect)
             except BaseException as error:  # noqa: BLE001  # the operation decides what an error means
                 if probe is not None:
                     probe.failed(run, effect, error)
@@ -64,16 +68,13 @@ def drive(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
 
 def perform(run: Run, scope: Scope, effect: Effect) -> object:
     """Perform one effect, blocking."""
-    if isinstance(effect, Invoke):  # the two effects of every step come first
-        return call_plainly(run, scope, effect)
-    if isinstance(effect, Record):
-        try:
-            return run.services.committer.write(_change_of(run, effect))
-        except (LeaseLost, StorageError) as error:
-            _go_down(run, error)
     if isinstance(effect, Pause | Listen | Advance):
         return _wait(run, scope, effect)
     match effect:
+        case Invoke():
+            return call_plainly(run, scope, effect)
+        case Record():
+            return _record(run, effect)
         case RunBody():
             return _run_sync_body(run, effect)
         case End():
@@ -96,6 +97,13 @@ def _wait(run: Run, scope: Scope, effect: Pause | Listen | Advance) -> object:
             return run.services.run_child(run, effect.run, reopen=effect.reopen)
         case _:
             assert_never(effect)
+
+
+def _record(run: Run, effect: Record) -> int:
+    try:
+        return run.services.committer.write(_change_of(run, effect))
+    except (LeaseLost, StorageError) as error:
+        _go_down(run, error)
 
 
 def _change_of(run: Run, effect: Record) -> Change:
@@ -170,7 +178,10 @@ def _with_side_work(run: Run, scope: Scope, outcome: Outcome) -> Outcome:
         run.works[done].wait()
         done += 1
     if run.reason is not None:
-        return outcome
+        return Raised(Unwind(run.reason)) if run.works else outcome
+    for work in run.works:
+        if work.fatal is not None:
+            return Raised(work.fatal)
     if scope.reason is not None:
         tell_if_swallowed(run, outcome)
     reasons = [work.parked for work in run.works] + [scope.reason]
@@ -183,17 +194,21 @@ def _with_side_work(run: Run, scope: Scope, outcome: Outcome) -> Outcome:
 
 async def drive_async(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
     """Perform an operation on the running event loop; returns its value or raises its error."""
-    probe = run.probe
+    probe, instant = run.probe, run.services.committer.instant
     answer: object = None
     try:
         effect = next(operation)
         while True:
             try:
-                if probe is None:
-                    answer = await perform_async(run, scope, effect)
-                else:
+                if probe is not None:
                     effect = probe.before(run, effect)
                     answer = probe.after(run, effect, await perform_async(run, scope, effect))
+                elif type(effect) is Invoke:  # the two effects of every step come first
+                    answer = await call_async(run, scope, effect)
+                elif type(effect) is Record and instant:
+                    answer = _record(run, effect)
+                else:
+                    answer = await perform_async(run, scope, effect)
             except BaseException as error:  # noqa: BLE001  # the operation decides what an error means
                 if probe is not None:
                     probe.failed(run, effect, error)
@@ -207,13 +222,13 @@ async def drive_async(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
 
 async def perform_async(run: Run, scope: Scope, effect: Effect) -> object:
     """Perform one effect without blocking the event loop."""
-    if isinstance(effect, Invoke):
-        return await call_async(run, scope, effect)
-    if isinstance(effect, Record):
-        return await _commit_async(run, _change_of(run, effect))
     if isinstance(effect, Pause | Listen | Advance):
         return await _wait_async(run, scope, effect)
     match effect:
+        case Invoke():
+            return await call_async(run, scope, effect)
+        case Record():
+            return await _commit_async(run, _change_of(run, effect))
         case RunBody():
             return await _run_async_body(run, effect)
         case End():

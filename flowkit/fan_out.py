@@ -207,7 +207,10 @@ async def gather_async(
     frame = _branching_frame("aio.gather")
     if frame is None:
         return tuple(await asyncio.gather(*[make() for make in makes], return_exceptions=return_exceptions))
-    lines = await _run_lines_async(frame, "aio.gather", makes, max_concurrency)
+    try:
+        lines = await _run_lines_async(frame, "aio.gather", makes, max_concurrency)
+    finally:
+        _close_unstarted(calls)
     return tuple(_join(frame, lines, return_exceptions=return_exceptions))
 
 
@@ -260,8 +263,6 @@ async def _run_lines_async(
                 running.add(task)
             _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
-        for _, make in waiting:
-            _drop(make)
         await _cancel(running)
         raise
     return [_Line(scope, outcome_of(task)) for scope, task in zip(scopes, tasks, strict=True)]
@@ -274,10 +275,11 @@ async def _cancel(tasks: set[asyncio.Task[object]]) -> None:
         await asyncio.wait(tasks)
 
 
-def _drop(make: Callable[[], Coroutine[Any, Any, object]]) -> None:
-    """Close a coroutine that was handed over and never started."""
-    if not isinstance(make, partial):
-        make().close()
+def _close_unstarted(calls: Sequence[object]) -> None:
+    """Close coroutines that were handed over and never started, so that nobody warns about them."""
+    for call in calls:
+        if inspect.iscoroutine(call) and inspect.getcoroutinestate(call) == inspect.CORO_CREATED:
+            call.close()
 
 
 def outcome_of(task: asyncio.Task[object]) -> Outcome:

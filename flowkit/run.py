@@ -193,6 +193,10 @@ class Work(Protocol):
     def parked(self) -> Reason | None:
         """Why it stopped before its end, if it did."""
 
+    @property
+    def fatal(self) -> BaseException | None:
+        """What is no failure of the work but of its process, such as Ctrl-C."""
+
 
 @define(eq=False)
 class Frame:
@@ -244,6 +248,9 @@ class Parking(Protocol):
     def end(self, task: asyncio.Task[object] | None) -> None:
         """A call's coroutine has ended."""
 
+    def take_turn(self, position: int) -> bool:
+        """Deliver a recorded outcome at once, if nothing stands before or beside it."""
+
     async def turn(self, position: int) -> None:
         """Wait until a recorded outcome is the next to be delivered."""
 
@@ -255,6 +262,9 @@ class Parking(Protocol):
 
     async def caught_up(self) -> None:
         """Wait until everything recorded has been delivered."""
+
+    def alone(self) -> bool:
+        """Whether a call has no other beside it."""
 
     async def live_turn(self) -> None:
         """Wait until a new outcome may be delivered."""

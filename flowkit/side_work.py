@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from attrs import frozen
 
@@ -16,10 +17,12 @@ from flowkit.committer import Change
 from flowkit.durations import Duration, seconds
 from flowkit.effects import Outcome, Raised, Returned
 from flowkit.entries import Entry, Kind, Phase, encode
-from flowkit.errors import NotAllowedInStep, OutsideRun, WrongColour
+from flowkit.errors import FlowkitError, NotAllowedInStep, OutsideRun, WrongColour
 from flowkit.fan_out import outcome_of, run_line
 from flowkit.functions import function_name, is_async_function, require_function
-from flowkit.run import Frame, Reason, Run, Scope, Unwind, combined, current
+from flowkit.run import Cancelled, Frame, Reason, Run, Scope, Unwind, combined, current
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,8 +81,18 @@ class WorkHandle(Generic[R]):
         try:
             if isinstance(outcome, Raised) and isinstance(outcome.error, Exception) and self._run.reason is None:
                 _report(self._run, self._scope, self.name, outcome.error)
+        except FlowkitError as lost:  # the run ends or suspends next, and finds out the same
+            log.debug("the failure of work %r was not recorded: %s", self.name, lost)
+        except BaseException as error:  # noqa: BLE001  # raised where the run is joined
+            self._outcome = Raised(error)
         finally:
             self._ended.set()
+
+    @property
+    def fatal(self) -> BaseException | None:
+        """What is no failure of the work but of its process, such as Ctrl-C."""
+        error = self._outcome.error if isinstance(self._outcome, Raised) else None
+        return None if isinstance(error, Exception | Unwind | Cancelled | asyncio.CancelledError) else error
 
     def outcome(self) -> WorkOutcome:
         """How it ended, as far as that is known."""
@@ -105,7 +118,13 @@ def _report(run: Run, scope: Scope, name: str, error: Exception) -> None:
 # ---- starting -------------------------------------------------------------------------------------------------------
 
 
-def work(fn: Callable[P, Awaitable[R]] | Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> WorkHandle[R]:
+@overload
+def work(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> WorkHandle[R]: ...  # type: ignore[overload-overlap]  # awaitable first
+@overload
+def work(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> WorkHandle[R]: ...
+
+
+def work(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> WorkHandle[Any]:
     """Run a step, a task or a function beside the task; its failure never aborts the task.
 
     Args:
@@ -123,7 +142,7 @@ def work(fn: Callable[P, Awaitable[R]] | Callable[P, R], /, *args: P.args, **kwa
     run, name = frame.run, str(getattr(fn, "name", None) or getattr(fn, "id", None) or function_name(fn))
     key = take_key(frame, None)
     scope = frame.scope.branch(key.removeprefix(frame.scope.prefix), 0)
-    handle: WorkHandle[R] = WorkHandle(name, run, scope)
+    handle: WorkHandle[Any] = WorkHandle(name, run, scope)
     if run.is_async:
         _start_async(run, scope, handle, _awaitable(fn, name), args, kwargs)
     else:

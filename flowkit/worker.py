@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 from collections.abc import Sequence
@@ -73,7 +74,8 @@ class Worker:
         self._engine.let_go(Closing("the worker is stopping"))
         with self._changed:
             self._changed.wait_for(lambda: not self._busy, grace_s)
-        loop = self._loop
+        with self._changed:
+            loop, self._loop = self._loop, None  # of two who stop it at once, one closes the loop
         if loop is not None:
             loop.call_soon_threadsafe(loop.stop)
         for thread in self._threads:
@@ -192,18 +194,17 @@ class Worker:
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            self._spawn(self._run_loop, "flowkit-loop")
+            self._spawn(functools.partial(_run_loop, self._loop), "flowkit-loop")
         return self._loop
 
-    def _run_loop(self) -> None:
-        loop = self._loop
-        assert loop is not None  # started by _event_loop
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
 
 def _until_due(claimed: Claimed) -> float:
