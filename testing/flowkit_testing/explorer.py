@@ -15,6 +15,8 @@ from attrs import define, field
 
 from flowkit.records import RunStatus
 from flowkit_testing.exploration import Exploration, Violation
+from flowkit_testing.fake_clock import STARTS_AT_MS
+from flowkit_testing.invariants import broken_rules
 from flowkit_testing.points import Fault, Injury, Point, Schedule
 from flowkit_testing.states import Settled, State, settled
 from flowkit_testing.trial import Origin, Passed, Subject, Trial
@@ -23,6 +25,10 @@ ALL_FAULTS: tuple[Fault, ...] = ("crash", "not_applied", "lost_ack", "lease")
 _INTERRUPTED = b"StepInterrupted"
 _BEFORE_THE_DIFFERENCE = 40
 _SHOWN = 200
+_MOST_VIOLATIONS = 20
+_STATES_PER_POINT = 3
+_MORE_STATES = 100
+_MOST_PER_FAULT_MS = 150_000  # five leases
 
 
 @define(eq=False)
@@ -33,6 +39,7 @@ class Explorer:
     faults: Collection[Fault] = ALL_FAULTS
     compare_journals: bool = True
     _found: Exploration = field(init=False)
+    _took_ms: int = 0
     _wanted: dict[str, Settled] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
@@ -46,8 +53,14 @@ class Explorer:
         if "crash" in self.faults:
             self._resume_from_every_state(reference)
         for schedule in self._schedules([passed.point for passed in reference.passed]):
+            if self._enough():
+                break
             self.replay(schedule)
         return self._found
+
+    def _enough(self) -> bool:
+        """True once there is so much wrong that more of it tells nothing new."""
+        return len(self._found.violations) >= _MOST_VIOLATIONS
 
     def replay(self, schedule: Schedule) -> Exploration:
         """Try one schedule."""
@@ -91,8 +104,13 @@ class Explorer:
                     queue.append(((*path, Injury("crash", passed.point)), _origin(trial, passed)))
 
         enqueue(reference, ())
-        while queue:
+        most_states = _STATES_PER_POINT * len(reference.passed) + _MORE_STATES
+        while queue and not self._enough():
             path, origin = queue.popleft()
+            if len(seen) > most_states:
+                endless = f"{len(seen)} different states were stored, and more come up: what grows with each crash?"
+                self._found.violations.append(Violation(path, (endless,)))
+                break
             trial = Trial(self.subject, watch_states=True)
             trial.run(origin)
             self._judge(trial, path)
@@ -103,10 +121,27 @@ class Explorer:
 
     def _judge(self, trial: Trial, schedule: Schedule) -> None:
         self._found.runs += 1
-        wrong = [*trial.wrong, *trial.lab.ledger.broken, *self._differences(trial), *_repeated(trial)]
+        wrong = [
+            *trial.wrong,
+            *trial.lab.ledger.broken,
+            *broken_rules(trial.lab.storage, self.subject.codec),
+            *self._differences(trial),
+            *_repeated(trial),
+            *self._late(trial, schedule),
+        ]
         trial.close()
         if wrong:
             self._found.violations.append(Violation(schedule, tuple(dict.fromkeys(wrong))))
+
+    def _late(self, trial: Trial, schedule: Schedule) -> Iterator[str]:
+        """A fault costs a lease or two, not more: no timer and no back-off starts over (rules E4, R2)."""
+        allowed_ms = self._took_ms + len(schedule) * _MOST_PER_FAULT_MS
+        took_ms = trial.lab.clock.now_ms() - STARTS_AT_MS
+        if not schedule:
+            self._took_ms = took_ms
+        elif took_ms > allowed_ms:
+            late_s = (took_ms - self._took_ms) / 1000
+            yield f"everything took {late_s:,.0f} s longer than without the fault: does a timer start over? (E4, R2)"
 
     def _differences(self, trial: Trial) -> Iterator[str]:
         ended = settled(trial.lab.storage, self.subject.codec)
@@ -159,7 +194,9 @@ def _difference(found: object, wanted: object) -> str:
     mine, theirs = repr(found), repr(wanted)
     same = next((at for at, (one, other) in enumerate(zip(mine, theirs, strict=False)) if one != other), 0)
     start = max(0, same - _BEFORE_THE_DIFFERENCE)
-    return "\n".join(
-        f"        {name} {'...' if start else ''}{text[start : start + _SHOWN]}{'...' if len(text) > start + _SHOWN else ''}"
-        for name, text in (("now:    ", mine), ("without:", theirs))
-    )
+    return f"        now:     {_part(mine, start)}\n        without: {_part(theirs, start)}"
+
+
+def _part(text: str, start: int) -> str:
+    shown = text[start : start + _SHOWN]
+    return f"{'...' if start else ''}{shown}{'...' if len(text) > start + _SHOWN else ''}"

@@ -30,6 +30,7 @@ from flowkit_testing.faults import (
 )
 from flowkit_testing.injector import Injector
 from flowkit_testing.lab import Lab
+from flowkit_testing.points import schedule_of
 from flowkit_testing.process import Moment
 from flowkit_testing.report import RunReport
 from flowkit_testing.trace import What
@@ -53,6 +54,7 @@ class Harness:
         storage: where runs are kept; closed by whoever made it.
         make_storage: makes an empty one, for `explore`.
         always_replay: unwind and replay after every recorded step.
+        replay: the token of the one schedule that `explore` is to try.
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class Harness:
         *,
         make_storage: Callable[[], Storage] = MemoryStorage,
         always_replay: bool = False,
+        replay: str | None = None,
     ) -> None:
         self._make_storage = make_storage
+        self._only = None if replay is None else schedule_of(replay)
         self._faults = Injector(always_replay=always_replay)
         self._lab = Lab(storage, self._faults)
         self._working = False
@@ -106,7 +110,9 @@ class Harness:
     def explore(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Exploration:
         """Try a task with a process that dies at every point, any number of times; `.assert_safe()` it."""
         subject = Subject(task.spec, args, kwargs, self._make_storage, self._faults.copy_by_attempt(), self._lab.codec)
-        return self._work(Explorer(subject).explore)
+        explorer = Explorer(subject)
+        only = self._only
+        return self._work(explorer.explore if only is None else lambda: explorer.replay(only))
 
     def report(self, run_id: str) -> RunReport[Any]:
         """A run by its id, such as one that a task has triggered."""

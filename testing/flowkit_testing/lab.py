@@ -24,7 +24,7 @@ from flowkit_testing.port import Audited, Port
 from flowkit_testing.process import Process, ProcessDied, Watcher, World
 from flowkit_testing.trace import Trace
 
-MOST_INCARNATIONS = 1_000
+MOST_INCARNATIONS = 500
 LEASE = "30s"
 
 

@@ -8,6 +8,7 @@ from attrs import define, field
 
 from flowkit.codec import Codec
 from flowkit.entries import RUN_KEY, Entry, Phase, decode
+from flowkit.journal import attempt_of
 from flowkit.records import Commit, Done, Lease, Verdict
 
 _OUTCOMES = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED})
@@ -20,6 +21,7 @@ class Ledger:
     codec: Codec
     broken: list[str] = field(factory=list)
     outcomes: dict[tuple[str, str], Entry] = field(factory=dict)  # by run and key
+    attempts: dict[tuple[str, str], int] = field(factory=dict)  # failed ones, by run and key
     _fences: dict[str, int] = field(factory=dict)
     _applied: set[str] = field(factory=set)
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -54,6 +56,7 @@ class Ledger:
             if entry.phase == Phase.REOPENED and isinstance(entry.data, dict):
                 for key in entry.data.get("keys") or ():  # type: ignore[union-attr]  # a list, as flowkit writes it
                     self.outcomes.pop((run_id, str(key)), None)
+                    self.attempts.pop((run_id, str(key)), None)
             return
         if self.has_outcome(run_id, entry.key):
             first = self.outcomes[run_id, entry.key]
@@ -63,3 +66,5 @@ class Ledger:
             )
         if entry.phase in _OUTCOMES:
             self.outcomes[run_id, entry.key] = entry
+        elif entry.phase == Phase.ATTEMPT:
+            self.attempts[run_id, entry.key] = attempt_of(entry)[0]

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from flowkit.active import in_context
-from flowkit.errors import ConfigurationError
 from flowkit.storage import open_storage
 from flowkit_testing.harness import Harness, enter
 
@@ -29,6 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--flowkit-always-replay",
         action="store_true",
         help="unwind and replay every run after every recorded step",
+    )
+    group.addoption(
+        "--flowkit-replay",
+        default=None,
+        metavar="TOKEN",
+        help="let harness.explore try only the schedule of this token, which a failing exploration has printed",
     )
 
 
@@ -62,9 +67,13 @@ def harness(request: pytest.FixtureRequest, flowkit_storage_url: str) -> Generat
     """Runs tasks in virtual time and makes happen what should not; see `flowkit_testing.Harness`."""
     storage = open_storage(flowkit_storage_url)
     try:
-        made = Harness(storage, always_replay=bool(request.config.getoption("--flowkit-always-replay")))
-    except ConfigurationError as error:
-        raise pytest.UsageError(str(error)) from error
+        made = Harness(
+            storage,
+            always_replay=bool(request.config.getoption("--flowkit-always-replay")),
+            replay=request.config.getoption("--flowkit-replay"),
+        )
+    except ValueError as error:
+        raise pytest.UsageError(f"--flowkit-replay: {error}") from error
     request.node.stash[_harness_key] = made
     token = enter(made)
     try:

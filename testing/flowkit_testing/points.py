@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeVar, assert_never
 
 from attrs import asdict, define, field, frozen
 
-from flowkit.effects import Advance, Effect, End, Invoke, Listen, Pause, Record, Reload, RunBody
+from flowkit.effects import Advance, Effect, End, Invoke, Listen, Pause, Record, Reload, RunBody, Tell
 from flowkit.records import Finish
 from flowkit_testing.process import Moment, Process, Watcher
 
@@ -84,6 +84,8 @@ def _describe(effect: Effect) -> str:
             return f"pause {effect.name} ({effect.key})"
         case Listen():
             return f"listen {effect.name} ({effect.key})"
+        case Tell():
+            return f"tell {effect.name} ({effect.key})"
         case Advance():
             return f"child {effect.name} ({effect.key})"
         case RunBody():

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from attrs import evolve, frozen
 
@@ -120,7 +120,13 @@ class Process:
         if spec is None or not spec.is_async:
             return context.run(engine.advance, start)
         with asyncio.Runner(loop_factory=lambda: VirtualLoop(self.world.clock, self._someone_is_away)) as runner:
+            runner.get_loop().set_exception_handler(self._asyncio_complains)
             return runner.run(engine.advance_async(start), context=context)
+
+    def _asyncio_complains(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Nobody looks at what the tasks of a dead process have left behind."""
+        if self.died is None:
+            loop.default_exception_handler(context)
 
     def _someone_is_away(self) -> bool:
         return bool(self._away)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 
+from attrs import define, field
+
 from flowkit.codec import Codec, Json
 from flowkit.entries import Entry, Kind, Phase, decode
 from flowkit.records import RunHeader, RunQuery, Snapshot
@@ -27,24 +29,36 @@ def headers(storage: Storage) -> Iterator[RunHeader]:
             return
 
 
-def durable_state(storage: Storage, codec: Codec) -> State:
-    """All that is stored, without times."""
-    runs = sorted(header.run_id for header in headers(storage))
-    return tuple(_run_state(snapshot, codec) for run_id in runs if (snapshot := storage.load(run_id)) is not None)
+@define
+class StateReader:
+    """Reads states, and remembers the entries that it has seen."""
 
+    codec: Codec
+    _seen: dict[bytes, tuple[str, ...]] = field(factory=dict)
 
-def _run_state(snapshot: Snapshot, codec: Codec) -> State:
-    header = snapshot.header
-    return (
-        header.run_id,
-        header.status,
-        header.worker is not None,
-        header.wake_at_ms is not None,
-        header.cancel,
-        tuple((message.id, message.payload) for message in snapshot.inbox),
-        snapshot.result,
-        tuple(timeless(decode(codec, raw)) for raw in snapshot.entries),
-    )
+    def read(self, storage: Storage) -> State:
+        """All that is stored, without times."""
+        runs = sorted(header.run_id for header in headers(storage))
+        return tuple(self._run(snapshot) for run_id in runs if (snapshot := storage.load(run_id)) is not None)
+
+    def _run(self, snapshot: Snapshot) -> State:
+        header = snapshot.header
+        return (
+            header.run_id,
+            header.status,
+            header.worker is not None,
+            header.wake_at_ms is not None,
+            header.cancel,
+            tuple((message.id, message.payload) for message in snapshot.inbox),
+            snapshot.result,
+            tuple(self._entry(raw) for raw in snapshot.entries),
+        )
+
+    def _entry(self, raw: bytes) -> tuple[str, ...]:
+        known = self._seen.get(raw)
+        if known is None:
+            known = self._seen[raw] = timeless(decode(self.codec, raw))
+        return known
 
 
 def timeless(entry: Entry) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from attrs import field, frozen
 
-from flowkit.effects import Advance, Effect, End, Invoke, Listen, Pause, Record, Reload, RunBody
+from flowkit.effects import Effect, Invoke, RunBody
 from flowkit.journal import Past
 from flowkit.run import Run
 
@@ -64,7 +64,7 @@ class Trace:
     def call_of(self, run: Run, effect: Effect) -> Call:
         """The call that an effect belongs to."""
         fn = effect.fn if isinstance(effect, Invoke | RunBody) else None
-        return self.call(run.id, effect_key(effect), effect.name, fn)
+        return self.call(run.id, effect.key, effect.name, fn)
 
     def recalled(self, run: Run, past: Past) -> Call:
         """The call that the journal answers."""
@@ -91,10 +91,3 @@ class Trace:
         """The steps that ran or were answered, each once, in the order of first sight."""
         wanted = frozenset(what)
         return list(dict.fromkeys(str(seen.call) for seen in self.seen if seen.what in wanted))
-
-
-def effect_key(effect: Effect) -> str:
-    """The key of the operation that an effect belongs to; empty for the run itself."""
-    match effect:
-        case Invoke() | Record() | Pause() | Listen() | Advance() | RunBody() | End() | Reload():
-            return effect.key

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from flowkit.codec import Codec
 from flowkit.effects import Effect, Invoke
@@ -17,7 +17,7 @@ from flowkit_testing.lab import Lab, NeverEnds, ReplayDiffers
 from flowkit_testing.log import Change, LoggedStorage
 from flowkit_testing.points import Injury, Passing, Point, Schedule
 from flowkit_testing.process import Moment, Process
-from flowkit_testing.states import State, durable_state
+from flowkit_testing.states import State, StateReader
 
 _T = TypeVar("_T")
 RUN_ID = "run-1"
@@ -34,6 +34,7 @@ class Subject:
     injector: Injector
     codec: Codec
     queues: tuple[str, ...] = ("default",)
+    states: StateReader = field(default=Factory(lambda self: StateReader(self.codec), takes_self=True), eq=False)
 
 
 @frozen
@@ -116,10 +117,19 @@ class Trial:
         """An effect is about to be performed."""
         effect = moment.effect
         if isinstance(effect, Invoke):
-            self.begun[moment.run.id, effect.key, effect.attempt] += 1
-            if self.lab.ledger.has_outcome(moment.run.id, effect.key):
-                self.wrong.append(f"D2: step {effect.name!r} ({effect.key}) was completed and ran again")
+            self._begins(moment, effect)
         return self._passing.before(moment)
+
+    def _begins(self, moment: Moment, effect: Invoke) -> None:
+        run_id, key, ledger = moment.run.id, effect.key, self.lab.ledger
+        self.begun[run_id, key, effect.attempt] += 1
+        if ledger.has_outcome(run_id, key):
+            self.wrong.append(f"D2: step {effect.name!r} ({key}) was completed and ran again")
+        failed = ledger.attempts.get((run_id, key), 0)
+        if effect.attempt != failed + 1:
+            self.wrong.append(
+                f"R2: attempt {effect.attempt} of step {effect.name!r} ({key}) began, {failed} were recorded as failed"
+            )
 
     def after(self, moment: Moment, answer: object) -> object:
         """An effect was performed."""
@@ -162,5 +172,5 @@ class Trial:
     def _now(self) -> State:
         """What is stored now; looked up again only if something was changed."""
         if self._state[0] != len(self.changes):
-            self._state = (len(self.changes), durable_state(self._storage, self.subject.codec))
+            self._state = (len(self.changes), self.subject.states.read(self._storage))
         return self._state[1]
