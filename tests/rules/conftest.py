@@ -281,6 +281,7 @@ def _dress(body: Callable[..., Any], fn: Callable[..., Any]) -> Callable[..., An
     setattr(body, "__signature__", signature.replace(return_annotation=result))  # noqa: B010  # mypy knows no such name
     body.__annotations__ = {**fn.__annotations__, "return": result}
     body.__name__, body.__qualname__, body.__module__ = fn.__name__, fn.__qualname__, fn.__module__
+    body.__doc__ = fn.__doc__
     return body
 
 
