@@ -34,10 +34,12 @@ _STANDARD = "|".join(sorted(sys.stdlib_module_names | set(dir(builtins))))
 nitpick_ignore_regex = [
     (r"py:.*", rf"({_STANDARD})(\.[\w.~]+)?"),
     (r"py:.*", r"(Callable|Mapping|Path|Self|Sequence|StrEnum|datetime|timedelta)"),
-    (r"py:.*", r"([\w.]*\.)?[A-Z]"),  # type variables
+    (r"py:.*", r"([\w.]*\.)?[A-Z]\d?(_co)?"),  # type variables
     (r"py:class", r"Json"),  # a recursive alias, which cannot be spelt out
     (r"py:.*", r"flowkit\.\w+\._\w+"),  # private bases, whose members are shown where they are inherited
-    (r"py:class", r"flowkit\.\w+\.(Clock|Engine|StepMaker|StepSpec|TaskMaker|TaskSpec)"),  # not for users to make
+    # Internals, in the signatures of constructors that users do not call.
+    (r"py:class", r"flowkit\.(calls|clock|effects|engine|operations|registry|run)\.\w+"),
+    (r"py:class", r"flowkit\.\w+\.(StepMaker|TaskMaker)"),
     # A signature with a default that is no Python expression, such as an enum's, is split at each comma.
     (r"py:class", r"\w+\[[^\]]*"),
 ]
