@@ -137,8 +137,8 @@ class AsyncBody:
     def begin(self) -> asyncio.Task[object] | None:
         """A call's coroutine has begun; returns the task to hand to `end`, if it is not the root."""
         self.active += 1
-        task = asyncio.current_task()
-        if task is None or task is self.root or task in self._tasks:
+        task = asyncio.current_task(self.loop)
+        if task is self.root or task is None or task in self._tasks:
             return None
         self._tasks.add(task)
         return task
@@ -152,16 +152,22 @@ class AsyncBody:
         if self._parked:
             self._check_soon()
 
-    def _alone(self) -> bool:
+    def alone(self) -> bool:
+        """Whether a call has no other beside it, so that its outcome needs no turn."""
         return self.created <= 1 and not self._branches and not self._settling and not self._turns and not self._live
+
+    def take_turn(self, position: int) -> bool:
+        """Deliver the recorded outcome at this position now, if it is the next and nothing runs beside it."""
+        due = self.run.journal.due
+        if due and due[0] == position and self.alone():
+            due.popleft()
+            if self._gated:
+                self._open_gate()
+            return True
+        return False
 
     async def turn(self, position: int) -> None:
         """Wait until the recorded outcome at this position is the next to be delivered (rule I4)."""
-        due = self.run.journal.due
-        if self._alone() and due and due[0] == position:
-            due.popleft()
-            self._open_gate()
-            return
         future = self._turns[position] = self.loop.create_future()
         self._pump()
         self._check_soon()
@@ -197,7 +203,7 @@ class AsyncBody:
 
     async def live_turn(self) -> None:
         """Deliver a new outcome: at once if nothing runs beside it, else one at a time, as a replay will."""
-        if self._alone():
+        if self.alone():
             return
         future = self.loop.create_future()
         self._live.append(future)

@@ -99,7 +99,8 @@ async def _perform_async(
     saga.in_flight += 1
     try:
         if past is not None and past.outcome is not None:
-            await body.turn(past.position)
+            if not body.take_turn(past.position):
+                await body.turn(past.position)
             return recalled(run, scope, past, hint)
         if run.closing is not None:
             await body.hold()
@@ -110,7 +111,8 @@ async def _perform_async(
         except Exception:
             await body.live_turn()
             raise
-        await body.live_turn()
+        if not body.alone():
+            await body.live_turn()
         return value
     except Unwind:
         raise asyncio.CancelledError from None
@@ -138,7 +140,7 @@ def call_step(spec: StepSpec, args: tuple[object, ...], kwargs: Mapping[str, obj
         return spec.fn(*args, **kwargs)
     run, scope = frame.run, frame.scope
     key = take_key(frame, spec.key)
-    past = recall(run, Kind.STEP, key, spec.name)
+    past = recall(run, Kind.STEP, key, spec.name) if key in run.journal.past else None
     digest = spec.digest(args, kwargs, run.codec)
     if past is not None:
         compare_arguments(run, past, digest)
@@ -156,21 +158,24 @@ def call_step_async(
         if frame is None and live:
             warn_if_beside_a_run(spec.name, spec.fn)
         return _plain_coroutine(spec, args, kwargs)
-    run, scope = frame.run, frame.scope
+    run, scope, saga = frame.run, frame.scope, frame.scope.saga
     require_async(run, spec.name)
     if not frame.owned_here():
         refuse_foreign_task(spec.name)
     key = take_key(frame, spec.key)
-    past = recall(run, Kind.STEP, key, spec.name)
+    past = recall(run, Kind.STEP, key, spec.name) if key in run.journal.past else None
     digest = spec.digest(args, kwargs, run.codec)
     if past is not None:
         compare_arguments(run, past, digest)
     assert run.body is not None  # the calling task is the body's
     run.body.created += 1
     if past is not None and past.outcome is not None:
-        recall_undo(run, scope.saga, spec.undo, past, spec.hint, args, kwargs)
-    call = StepCall(spec, key, digest, args, kwargs, past, scope.saga, not spec.is_async)
-    return perform_call_async(run, scope, past, spec.hint, lambda: _operation(run, scope, call))
+        recall_undo(run, saga, spec.undo, past, spec.hint, args, kwargs)
+
+    def operation() -> Operation[object]:
+        return _operation(run, scope, StepCall(spec, key, digest, args, kwargs, past, saga, not spec.is_async))
+
+    return _perform_async(run, scope, saga, past, spec.hint, operation)
 
 
 def _answer_step(

@@ -59,7 +59,7 @@ class Committer:
         self, storage: PatientStorage, *, instant: bool, now_ms: Callable[[], int | None], grace_s: float = 20.0
     ) -> None:
         self._storage = storage
-        self._instant = instant
+        self.instant = instant
         self._now_ms = now_ms
         self._grace_s = grace_s
         self._lock = threading.Lock()
@@ -106,7 +106,7 @@ class Committer:
 
     async def write_async(self, change: Change) -> int:
         """As `write`, without blocking the event loop. Cancelling the caller does not undo the write."""
-        if self._instant:
+        if self.instant:
             return self.write(change)
         change.loop = asyncio.get_running_loop()
         change.future = change.loop.create_future()
@@ -119,7 +119,7 @@ class Committer:
 
     def post(self, change: Change) -> None:
         """Write a change soon, without waiting; for what is lost with the process and made again by a replay."""
-        if self._instant:
+        if self.instant:
             self.write(change)
             return
         with self._lock:
