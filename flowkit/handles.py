@@ -16,6 +16,7 @@ from flowkit.errors import ResultTimeout, RunFinished, RunNotFound
 from flowkit.records import Delivery, Message, MessageKind, RunStatus, Snapshot
 
 R = TypeVar("R")
+LONGEST_VIRTUAL_WAIT_S = 3600.0  # nobody waits this long: virtual time passes as fast as things happen
 
 
 @frozen
@@ -96,7 +97,7 @@ class RunHandle(Generic[R]):
             snapshot = engine.snapshot(self.id)
             if snapshot.result is not None:
                 return self._result_of(snapshot)
-            wait_s = LONGEST_WAIT_S
+            wait_s = LONGEST_VIRTUAL_WAIT_S if engine.clock.virtual else LONGEST_WAIT_S
             if deadline_ms is not None:
                 left_s = (deadline_ms - engine.clock.now_ms()) / 1000
                 if left_s <= 0:
