@@ -52,8 +52,11 @@ class FakeClock:
         self._starts_at_ns = self._now_ns = starts_at_ms * _NS_PER_MS
         self._sleepers: list[_Sleeper] = []
         self._number = 0
-        self.on_advance: Callable[[int], None] | None = None  # does what is due on the way to a time, in milliseconds
-        self.on_sleep: Callable[[int], None] | None = None  # as on_advance, before somebody's sleep is over
+        self.on_advance: Callable[[int], None] | None = None  # does all that is due until a time, in milliseconds
+        self.on_sleep: Callable[[int], None] | None = None  # may do so before somebody's sleep is over
+        self.on_wait: Callable[[int], bool] | None = (
+            None  # does one thing that is due until a time; False: there is none
+        )
 
     def __repr__(self) -> str:
         return f"<FakeClock {self.now().isoformat()}>"
@@ -98,6 +101,15 @@ class FakeClock:
             self.on_sleep(until_ns // _NS_PER_MS)
         with self._lock:
             self._now_ns = max(self._now_ns, until_ns)
+
+    def wait(self, seconds: float, changed: Callable[[], bool]) -> None:
+        """Let time pass until something has changed, or for so many seconds."""
+        until_ns = self._now_ns + round(seconds * _NS_PER_S)
+        while not changed():
+            if self.on_wait is None or not self.on_wait(until_ns // _NS_PER_MS):
+                with self._lock:
+                    self._now_ns = max(self._now_ns, until_ns)
+                return
 
     async def sleep_async(self, seconds: float) -> None:
         """Wait for the others whose deadlines come first, then be there."""

@@ -74,6 +74,7 @@ class Harness:
         self._lab.start_process()
         self.clock.on_advance = self._settle
         self.clock.on_sleep = self._settle_for_sleeper
+        self.clock.on_wait = lambda until_ms: self._work(lambda: self._lab.step(until_ms))
 
     @property
     def clock(self) -> FakeClock:
@@ -204,7 +205,7 @@ class Harness:
 
     def close(self) -> None:
         """Stop everything."""
-        self.clock.on_advance = self.clock.on_sleep = None
+        self.clock.on_advance = self.clock.on_sleep = self.clock.on_wait = None
         self._lab.close()
 
     # ---- on whose thread --------------------------------------------------------------------------------------
@@ -222,9 +223,17 @@ class Harness:
         self._work(lambda: self._lab.settle(until_ms))
 
     def _settle_for_sleeper(self, until_ms: int) -> None:
-        """Whoever waits outside of all runs, such as the test itself, lets the runs go on meanwhile."""
-        if not self._working and current.get() is None:
-            self._settle(until_ms)
+        """Whoever waits outside of all runs, such as the test itself, lets the runs go on meanwhile.
+
+        If nothing is due by then, it sleeps longer, until something is.
+        """
+        if self._working or current.get() is not None:
+            return
+        moved = False
+        while self._work(lambda: self._lab.step(until_ms)):
+            moved = True
+        if not moved:
+            self._work(lambda: self._lab.step(None))
 
 
 class AioHarness:

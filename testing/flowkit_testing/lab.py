@@ -157,7 +157,7 @@ class Lab:
         """Do everything that is due until a time, and set the clock to it."""
         while self.step(until_ms):
             pass
-        self.clock.move_to(until_ms)
+        self._pass_time(until_ms)
 
     def step(self, until_ms: int | None) -> bool:
         """Take up one run, or let time pass until one is due; False if nothing is due by `until_ms` (None: ever)."""
@@ -177,8 +177,15 @@ class Lab:
         due_ms = claimed.next_due_ms
         if due_ms is None or (until_ms is not None and due_ms > until_ms):
             return False
-        self.clock.move_to(due_ms)
+        self._pass_time(due_ms)
         return True
+
+    def _pass_time(self, until_ms: int) -> None:
+        """Set the clock. Processes that live renew the leases of what they are advancing."""
+        self.clock.move_to(until_ms)
+        for process in self._processes:
+            if process.died is None:
+                process.renew(self.storage)
 
     def take_over(self, run_id: str) -> None:
         """Let the lease of a run end and another process claim it; the one that had it does not know."""

@@ -41,11 +41,17 @@ class Port(Forward):
 
     def wait_for_run(self, run_id: str, revision: int, timeout_s: float) -> RunHeader | None:
         """Let virtual time pass unless the run has changed already."""
-        snapshot = self.load(run_id, 0, 0)
-        if snapshot is not None and snapshot.header.revision <= revision:
-            self._clock.sleep(timeout_s)
-            snapshot = self.load(run_id, 0, 0)
-        return None if snapshot is None else snapshot.header
+
+        def header() -> RunHeader | None:
+            snapshot = self._storage.load(run_id, 0, 0)
+            return None if snapshot is None else snapshot.header
+
+        def changed() -> bool:
+            found = header()
+            return found is None or found.revision > revision
+
+        self._clock.wait(timeout_s, changed)
+        return header()
 
 
 class Audited(Forward):

@@ -20,6 +20,7 @@ from flowkit.journal import Past
 from flowkit.records import NewRun
 from flowkit.registry import tasks
 from flowkit.run import Revoked, Run, current
+from flowkit.storage import Storage
 from flowkit_testing.fake_clock import FakeClock
 from flowkit_testing.ledger import Ledger
 from flowkit_testing.port import Port
@@ -100,6 +101,14 @@ class Process:
             if run.unwind is not None:
                 run.unwind(run.reason)
         return died
+
+    def renew(self, storage: Storage) -> None:
+        """Renew the leases of what is being advanced here, as the heartbeat of a real process does."""
+        with self._lock:
+            leases = [run.writer.lease for run in self._bodies if run.writer.lost is None]
+        if leases:
+            engine = self.flow.engine
+            storage.renew(engine.worker_id, leases, engine.lease_ms, now_ms=engine.now_arg())
 
     def close(self) -> None:
         """Let go of its resources."""
