@@ -382,6 +382,46 @@ class TestOneOutcome:
         assert isinstance(error, LeaseLost) or outcome.result() == "second"
         assert store.flow(clock=clock).run(body.options(run_id="r")) == "second"
 
+    def test_the_new_owner_need_not_have_written(
+        self, store: Store, wire: Wire, clock: FakeClock, colour: Colour, aside: Executor
+    ) -> None:
+        """D4: who lost the lease is fenced from the moment of the takeover, before the new owner records anything."""
+        begun = {who: threading.Event() for who in ("first", "second")}
+        go_on = {who: threading.Event() for who in ("first", "second")}
+
+        @colour.step
+        def effect() -> str:
+            who = "second" if begun["first"].is_set() else "first"
+            begun[who].set()
+            go_on[who].wait(PATIENCE_S)
+            return who
+
+        @colour.task
+        def body() -> Body[str]:
+            return str((yield effect()))
+
+        def no_renewals(name: str, args: tuple[Any, ...]) -> None:
+            del args
+            if name == "renew":
+                raise ConnectionError("the line to the storage is cut")
+
+        wire.before = no_renewals
+        first = aside.submit(store.flow(wire.storage, clock=clock).run, body.options(run_id="r"))
+        assert begun["first"].wait(PATIENCE_S)
+        clock.advance(minutes=5)
+        second = aside.submit(store.flow(clock=clock).run, body.options(run_id="r"))
+        assert begun["second"].wait(PATIENCE_S)
+        before = store.header("r").length
+        commits = wire.commits()
+        go_on["first"].set()
+        eventually(lambda: wire.commits() > commits)
+
+        assert store.header("r").length == before
+        go_on["second"].set()
+        assert second.result(PATIENCE_S) == "second"
+        error = first.exception(PATIENCE_S)
+        assert isinstance(error, LeaseLost) or first.result() == "second"
+
 
 class TestLostAnswers:
     """D7."""
