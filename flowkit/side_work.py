@@ -119,7 +119,7 @@ def _report(run: Run, scope: Scope, name: str, error: Exception) -> None:
 
 
 @overload
-def work(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> WorkHandle[R]: ...  # type: ignore[overload-overlap]  # awaitable first
+def work(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> WorkHandle[R]: ...
 @overload
 def work(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> WorkHandle[R]: ...
 
