@@ -10,6 +10,7 @@ import pytest
 from flowkit.active import in_context
 from flowkit.storage import open_storage
 from flowkit_testing.harness import Harness, enter
+from flowkit_testing.points import schedule_of
 
 _URLS = {"memory": "memory:", "disk": "disk:{path}?durability=process"}
 _harness_key = pytest.StashKey[Harness]()
@@ -35,6 +36,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="TOKEN",
         help="let harness.explore try only the schedule of this token, which a failing exploration has printed",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse options that mean nothing before a test has run."""
+    _storages(config)
+    token = config.getoption("--flowkit-replay")
+    if token is not None:
+        try:
+            schedule_of(token)
+        except ValueError as error:
+            raise pytest.UsageError(f"--flowkit-replay: {error}") from error
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -66,14 +78,11 @@ def flowkit_storage_url(request: pytest.FixtureRequest) -> str:
 def harness(request: pytest.FixtureRequest, flowkit_storage_url: str) -> Generator[Harness]:
     """Runs tasks in virtual time and makes happen what should not; see `flowkit_testing.Harness`."""
     storage = open_storage(flowkit_storage_url)
-    try:
-        made = Harness(
-            storage,
-            always_replay=bool(request.config.getoption("--flowkit-always-replay")),
-            replay=request.config.getoption("--flowkit-replay"),
-        )
-    except ValueError as error:
-        raise pytest.UsageError(f"--flowkit-replay: {error}") from error
+    made = Harness(
+        storage,
+        always_replay=bool(request.config.getoption("--flowkit-always-replay")),
+        replay=request.config.getoption("--flowkit-replay"),
+    )
     request.node.stash[_harness_key] = made
     token = enter(made)
     try:
