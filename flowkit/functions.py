@@ -23,6 +23,8 @@ def is_async_function(fn: Callable[..., object]) -> bool:
     """True if calling it gives a coroutine."""
     while isinstance(fn, functools.partial):
         fn = fn.func
+    if getattr(getattr(fn, "spec", None), "is_async", False):  # an async step or task
+        return True
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004  # an object whose __call__ is async
 
 

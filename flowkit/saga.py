@@ -13,6 +13,7 @@ from flowkit.drivers import drive, drive_async
 from flowkit.effects import Operation
 from flowkit.entries import Entry, Kind
 from flowkit.errors import ConfigurationError, NotAllowedInStep, OutsideRun, WrongColour
+from flowkit.functions import is_async_function
 from flowkit.operations import UndoSpec, cancellation
 from flowkit.retry import RetryPolicy
 from flowkit.rollback import rollback_operation, was_cancelled
@@ -153,7 +154,7 @@ def on_rollback(undo: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs)
     scope = frame.scope
     key = take_key(frame, None)
     name = str(getattr(undo, "__name__", "on_rollback"))
-    is_async = inspect.iscoroutinefunction(undo)
+    is_async = is_async_function(undo)
     order = (scope.position, scope.ordinal)
     scope.saga.undos.append(Undo(key, name, order, undo, is_async, None, args, kwargs))
 
@@ -170,7 +171,7 @@ def undo_spec(undo: Callable[..., object], action: Callable[..., object], policy
     signature = inspect.signature(action)
     name = getattr(undo, "__name__", repr(undo))
     if not taken:
-        return UndoSpec(undo, inspect.iscoroutinefunction(undo), policy, lambda _value, _args, _kwargs: ((), {}))
+        return UndoSpec(undo, is_async_function(undo), policy, lambda _value, _args, _kwargs: ((), {}))
     wanted = [parameter.name for parameter in taken[1:] if parameter.kind not in _VARIADIC]
     unknown = [name for name in wanted if name not in signature.parameters]
     required = {p.name for p in taken[1:] if p.default is inspect.Parameter.empty and p.kind not in _VARIADIC}
@@ -190,7 +191,7 @@ def undo_spec(undo: Callable[..., object], action: Callable[..., object], policy
         bound.apply_defaults()
         return (value,), {name: bound.arguments[name] for name in wanted}
 
-    return UndoSpec(undo, inspect.iscoroutinefunction(undo), policy, arguments)
+    return UndoSpec(undo, is_async_function(undo), policy, arguments)
 
 
 _VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
