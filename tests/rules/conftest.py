@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 import flowkit
-from flowkit import Flow, Step, Task, step, task
+from flowkit import Flow, Retry, Step, Task, step, task
 from flowkit.clock import Clock
 from flowkit.durations import Duration
 from flowkit.records import RunHeader
@@ -210,6 +210,19 @@ def aside() -> Iterator[Executor]:
     """Threads for what must go on beside the test."""
     with ThreadPoolExecutor() as executor:
         yield executor
+
+
+def at_once(attempts: int = 3) -> Retry:
+    """A policy that does not wait."""
+    return Retry(attempts=attempts, delay=0, jitter=0)
+
+
+def crash_once(store: Store, body: Any, *args: object) -> None:  # noqa: ANN401  # a task of either colour
+    """Run a task as `r` in a process that dies in it."""
+    flow = store.flow()
+    with pytest.raises(Crash):
+        flow.run(body.options(run_id="r"), *args)
+    flow.close()
 
 
 def eventually(what: Callable[[], bool]) -> None:

@@ -1,0 +1,303 @@
+"""E1 and E2: waiting and cancellation."""
+
+import asyncio
+import threading
+from concurrent.futures import Executor
+
+import pytest
+
+import flowkit
+from flowkit import Flow, Retry, RunCancelled, RunStatus, step, task
+from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, eventually
+
+
+class TestWaiting:
+    """E1."""
+
+    def test_a_waiting_run_holds_no_slot(self, store: Store, colour: Colour) -> None:
+        """E1: while runs wait for a timer, more of them than there are slots, others run."""
+
+        @colour.task
+        def waiting() -> Body[None]:
+            yield colour.sleep("1h")
+
+        @colour.task
+        def other() -> Body[str]:
+            yield from ()
+            return "done"
+
+        with Flow(store.storage(), concurrency=1) as flow:
+            handles = [flow.start(waiting) for _ in range(3)]
+            for handle in handles:
+                eventually(lambda handle=handle: handle.status() is RunStatus.WAITING)  # type: ignore[misc]  # bound now
+            assert flow.start(other).result(timeout=PATIENCE_S) == "done"
+
+    def test_unwinding_runs_nothing(self, store: Store, clock: FakeClock, colour: Colour) -> None:
+        """E1: a body that is put aside is unwound without its handlers and `finally` blocks doing anything durable."""
+        ran: list[str] = []
+
+        @colour.step
+        def effect(name: str) -> str:
+            ran.append(name)
+            return name
+
+        @colour.task
+        def body() -> Body[str]:
+            yield effect("before")
+            try:
+                yield colour.sleep("1h")
+            except Exception:
+                ran.append("except")
+                yield effect("in except")
+                raise
+            finally:
+                yield effect("in finally")
+            return "done"
+
+        with Flow(store.storage(), clock=clock) as flow:
+            handle = flow.start(body.options(run_id="r"))
+            eventually(lambda: handle.status() is RunStatus.WAITING)
+            assert ran == ["before"]
+        clock.advance(hours=2)
+
+        assert store.flow(clock=clock).run(body.options(run_id="r")) == "done"
+        assert ran == ["before", "in finally"]
+
+    def test_a_branch_at_work_is_not_cut_off(self, store: Store) -> None:
+        """E1: a run with a branch that waits and one that works is put aside when the work is done and recorded."""
+        ran: list[str] = []
+        begun, go_on = threading.Event(), threading.Event()
+
+        @step
+        def effect() -> str:
+            ran.append("effect")
+            begun.set()
+            go_on.wait(PATIENCE_S)
+            return "worked"
+
+        @task
+        async def body() -> list[object]:
+            return list(await asyncio.gather(flowkit.aio.sleep("1h"), effect.aio()))
+
+        with Flow(store.storage()) as flow:
+            handle = flow.start(body.options(run_id="r"))
+            assert begun.wait(PATIENCE_S)
+            assert handle.status() is RunStatus.RUNNING
+            go_on.set()
+            eventually(lambda: handle.status() is RunStatus.WAITING)
+
+        assert ran == ["effect"]
+        assert store.header("r").wake_at_ms is not None
+
+    def test_except_exception_does_not_hold_it(self, store: Store, clock: FakeClock, colour: Colour) -> None:
+        """E1: a body that catches every `Exception` around a timer waits like any other."""
+        ran: list[str] = []
+
+        @colour.task
+        def body() -> Body[str]:
+            try:
+                yield colour.sleep("1h")
+            except Exception:  # noqa: BLE001  # what a careless user would write
+                ran.append("caught")
+            return "done"
+
+        with Flow(store.storage(), clock=clock) as flow:
+            handle = flow.start(body.options(run_id="r"))
+            eventually(lambda: handle.status() is RunStatus.WAITING)
+        clock.advance(hours=1)
+
+        assert store.flow(clock=clock).run(body.options(run_id="r")) == "done"
+        assert ran == []
+
+    def test_a_body_with_work_of_its_own_is_let_finish(self, flow: Flow) -> None:
+        """E1: a body that awaits something of its own beside a timer is not cut off before that is done."""
+
+        @task
+        async def body() -> str:
+            async def own() -> str:
+                for _ in range(50):
+                    await asyncio.sleep(0)
+                return "own"
+
+            results = await asyncio.gather(own(), flowkit.aio.sleep(0.01))
+            return str(results[0])
+
+        assert flow.run(body) == "own"
+
+
+class TestCancellation:
+    """E2."""
+
+    def test_a_pending_run_is_cancelled(self, flow: Flow, colour: Colour) -> None:
+        """E2: a run that has not begun never does; its result is `RunCancelled`."""
+        ran: list[str] = []
+
+        @colour.task
+        def body() -> Body[None]:
+            yield from ()
+            ran.append("body")
+
+        handle = flow.start(body.options(run_id="r"))
+        assert handle.cancel()
+
+        with pytest.raises(RunCancelled):
+            flow.run(body.options(run_id="r"))
+        with pytest.raises(RunCancelled):
+            handle.result(timeout=PATIENCE_S)
+        assert handle.status() is RunStatus.CANCELLED
+        assert ran == []
+
+    def test_a_running_body_sees_it_once(self, flow: Flow, colour: Colour, aside: Executor) -> None:
+        """E2: the next operation raises the cancellation, once; handlers and `finally` may call steps."""
+        ran: list[str] = []
+        begun, go_on = threading.Event(), threading.Event()
+
+        @colour.step
+        def effect(name: str) -> str:
+            ran.append(name)
+            if name == "first":
+                begun.set()
+                go_on.wait(PATIENCE_S)
+            return name
+
+        @colour.task
+        def body() -> Body[None]:
+            try:
+                yield effect("first")
+                yield effect("second")
+            except Exception:
+                ran.append("as an Exception")
+                raise
+            except colour.cancelled:
+                ran.append("cancelled")
+                yield effect("handler")
+                raise
+            finally:
+                yield effect("finally")
+
+        running = aside.submit(flow.run, body.options(run_id="r"))
+        assert begun.wait(PATIENCE_S)
+        assert flow.cancel("r")
+        go_on.set()
+
+        assert isinstance(running.exception(PATIENCE_S), RunCancelled)
+        assert ran == ["first", "cancelled", "handler", "finally"]
+        assert flow.handle("r").status() is RunStatus.CANCELLED
+        outcome = flow.handle("r").wait_for_completion(timeout=0)
+        assert (outcome.ok, outcome.status) == (False, RunStatus.CANCELLED)
+        assert isinstance(outcome.error, RunCancelled)
+
+    def test_it_is_stored(self, store: Store, colour: Colour) -> None:
+        """E2: a cancellation survives the crash of the process that was told of it, and is seen at the same place."""
+        ran: list[str] = []
+        crashes = [Crash()]
+
+        @colour.step
+        def effect(name: str) -> str:
+            ran.append(name)
+            if name == "first":
+                assert store.flow().cancel("r")
+            if name == "handler" and crashes:
+                raise crashes.pop()
+            return name
+
+        @colour.task
+        def body() -> Body[None]:
+            try:
+                yield effect("first")
+                yield effect("second")
+            except colour.cancelled as error:
+                if isinstance(error, Crash):
+                    raise
+                yield effect("handler")
+                raise
+
+        first = store.flow()
+        with pytest.raises(Crash):
+            first.run(body.options(run_id="r"))
+        first.close()
+        with pytest.raises(RunCancelled):
+            store.flow().run(body.options(run_id="r"))
+
+        assert ran == ["first", "handler", "handler"]
+
+    @pytest.mark.parametrize("piece", ["sleep", "step's pause", "body's pause"])
+    def test_it_wakes_a_waiting_run(self, store: Store, colour: Colour, piece: str) -> None:
+        """E2: a run that waits, for a timer or its next attempt, is cancelled at once."""
+
+        def fail() -> None:
+            raise OSError("no")
+
+        effect = colour.step(fail)
+
+        @colour.task(retry=Retry(attempts=2, delay=3600, max_delay=3600))
+        def body() -> Body[None]:
+            if piece == "sleep":
+                yield colour.sleep("30d")
+            elif piece == "step's pause":
+                yield effect()
+            else:
+                yield from ()
+                fail()
+
+        with Flow(store.storage()) as flow:
+            handle = flow.start(body)
+            eventually(lambda: handle.status() is RunStatus.WAITING)
+            assert handle.cancel()
+            with pytest.raises(RunCancelled):
+                handle.result(timeout=PATIENCE_S)
+            assert handle.status() is RunStatus.CANCELLED
+
+    def test_a_finished_run_is_not_cancelled(self, flow: Flow, colour: Colour) -> None:
+        """E2: cancelling a run that has ended tells so and changes nothing, and so does cancelling twice."""
+
+        @colour.task
+        def body() -> Body[str]:
+            yield from ()
+            return "done"
+
+        flow.run(body.options(run_id="r"))
+
+        assert flow.cancel("r") is False
+        assert flow.handle("r").cancel() is False
+        assert flow.handle("r").result() == "done"
+
+    def test_an_unknown_run_cannot_be_cancelled(self, flow: Flow) -> None:
+        """E2: cancelling a run that nobody knows is `RunNotFound`."""
+        with pytest.raises(flowkit.RunNotFound, match="nobody"):
+            flow.cancel("nobody")
+
+    def test_children_are_cancelled_first(self, store: Store, colour: Colour) -> None:
+        """E2: cancelling a run cancels the child that it waits in, before its own handlers run."""
+        ran: list[str] = []
+
+        @colour.task
+        def child() -> Body[None]:
+            try:
+                yield colour.sleep("1h")
+            except colour.cancelled as error:
+                if isinstance(error, asyncio.CancelledError) or "ancel" in type(error).__name__:
+                    ran.append("child")
+                raise
+
+        @colour.task
+        def parent() -> Body[None]:
+            try:
+                yield child()
+            except colour.cancelled as error:
+                if isinstance(error, asyncio.CancelledError) or "ancel" in type(error).__name__:
+                    ran.append("parent")
+                raise
+
+        with Flow(store.storage()) as flow:
+            handle = flow.start(parent)
+            eventually(lambda: handle.status() is RunStatus.WAITING)
+            ran.clear()  # an async body is unwound by a cancellation too
+            handle.cancel()
+            with pytest.raises(RunCancelled):
+                handle.result(timeout=PATIENCE_S)
+            (header,) = flow.runs(task=child).runs
+
+        assert header.status is RunStatus.CANCELLED
+        assert [name for name in ran if name == "child"] == ["child"]
+        assert ran[-1] == "parent"
