@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import NoReturn, TypeVar, assert_never
 
 from flowkit.async_body import AsyncBody
@@ -234,9 +236,9 @@ async def perform_async(run: Run, scope: Scope, effect: Effect) -> object:
         case End():
             return await run.services.committer.write_async(_end_of(run, effect))
         case Reload():
-            return await asyncio.to_thread(_reload, run)
+            return await _off_loop(run, partial(_reload, run))
         case Tell():
-            return await asyncio.to_thread(run.services.tell, effect.run_id, effect.message)
+            return await _off_loop(run, partial(run.services.tell, effect.run_id, effect.message))
         case _:
             assert_never(effect)
 
@@ -251,6 +253,11 @@ async def _wait_async(run: Run, scope: Scope, effect: Pause | Listen | Advance) 
             return await run.services.run_child_async(run, effect.run, reopen=effect.reopen)
         case _:
             assert_never(effect)
+
+
+async def _off_loop(run: Run, call: Callable[[], _T]) -> _T:
+    """Ask the storage on a thread, unless it never makes anyone wait."""
+    return call() if run.services.instant else await asyncio.to_thread(call)
 
 
 async def _commit_async(run: Run, change: Change) -> int:
@@ -279,7 +286,7 @@ async def _pause_async(run: Run, scope: Scope, effect: Pause) -> bool:
 async def _listen_async(run: Run, scope: Scope, effect: Listen) -> Message | None:
     body = run.body
     while True:
-        snapshot = await asyncio.to_thread(run.services.load, run.id)
+        snapshot = await _off_loop(run, partial(run.services.load, run.id))
         for message in snapshot.inbox:
             if effect.match(message):
                 return message

@@ -111,6 +111,7 @@ class Engine:
         self.worker_id = _new_worker_id()
         self.capabilities: Capabilities = storage.open()
         self.max_value_bytes = self.capabilities.max_value_bytes
+        self.instant = self.capabilities.instant
         self.committer = Committer(
             self.storage, instant=self.capabilities.instant, now_ms=self.now_arg, grace_s=patience_s
         )
@@ -366,7 +367,7 @@ class Engine:
             while True:
                 match plan.send(answer):
                     case _Blocking(call=call):
-                        answer = call() if self.capabilities.instant else await asyncio.to_thread(call)
+                        answer = call() if self.instant else await asyncio.to_thread(call)
                     case _Advance(start=start):
                         answer = await self.advance_async(start)
         except StopIteration as stop:

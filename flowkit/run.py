@@ -296,6 +296,10 @@ class Services(Protocol):
     def max_value_bytes(self) -> int:
         """The largest payload that the storage takes."""
 
+    @property
+    def instant(self) -> bool:
+        """True if the storage never makes anyone wait."""
+
     def load(self, run_id: str) -> Snapshot:
         """Read a run that exists."""
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 
 from attrs import define, field
 
+from flowkit.entries import Phase
 from flowkit.records import RunStatus
 from flowkit_testing.exploration import Exploration, Violation
 from flowkit_testing.fake_clock import STARTS_AT_MS
@@ -157,8 +158,9 @@ class Explorer:
                 yield from _compare(run_id, (status, result, {}), (*wanted[:2], {}))
             else:
                 yield from _compare(run_id, (status, result, operations), wanted)
-        for run_id in self._wanted.keys() - ended.keys():
-            yield f"run {run_id!r} is lost (X1)"
+        if not any(_interrupted(result) for _, result, _ in ended.values()):
+            for run_id in self._wanted.keys() - ended.keys():
+                yield f"run {run_id!r} is lost (X1)"
 
 
 def _origin(trial: Trial, passed: Passed) -> Origin:
@@ -182,11 +184,18 @@ def _compare(run_id: str, found: Settled, wanted: Settled) -> Iterator[str]:
         yield f"run {run_id!r} is {found[0]}, without the fault {wanted[0]}"
     if found[1] != wanted[1]:
         yield f"run {run_id!r} has another result than without the fault\n{_difference(found[1], wanted[1])}"
-    mine, theirs = found[2], wanted[2]
+    mine, theirs = _without_pauses(found[2]), _without_pauses(wanted[2])
     for key in dict.fromkeys((*theirs, *mine)):
         if mine.get(key) != theirs.get(key):
             operation = f"operation {key} of run {run_id!r}" if key else f"run {run_id!r} itself"
             yield f"{operation} is recorded otherwise\n{_difference(mine.get(key), theirs.get(key))}"
+
+
+def _without_pauses(recorded: dict[str, list[tuple[str, ...]]]) -> dict[str, list[tuple[str, ...]]]:
+    """What is recorded, but for the mark of a run that let go before it had recorded anything else."""
+    of_run = [entry for entry in recorded.get("", []) if entry[1] != Phase.BEGUN]
+    rest = {key: entries for key, entries in recorded.items() if key}
+    return {**rest, "": of_run} if of_run else rest
 
 
 def _difference(found: object, wanted: object) -> str:
