@@ -13,7 +13,6 @@ from attrs import define
 
 from flowkit.records import Commit, Done, Go, RunStatus
 from flowkit_disk.runrow import Run
-from flowkit_disk.signals import NOBODY
 
 REMEMBERED_AT_MOST = 10_000  # runs
 
@@ -61,14 +60,12 @@ class Hints:
         self._hints: dict[str, Hint] = {}
         self.get = self._hints.get  # what we remember of a run; on the hot path
         self.epoch = b"-"  # of the signals when the hints were true
-        self.calm = b"-"  # of the signals when besides nobody waits for a run
 
     def remember(self, run: Run, epoch: bytes) -> None:
         """We have just seen this of a leased run, in a transaction of that epoch."""
         if epoch != self.epoch:
             self._hints.clear()
             self.epoch = epoch
-            self.calm = epoch + NOBODY
         if len(self._hints) >= REMEMBERED_AT_MOST:
             self._hints.clear()
         self._hints[run.run_id] = Hint(

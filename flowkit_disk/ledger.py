@@ -19,7 +19,7 @@ from flowkit_disk.logrows import Kind, LogRow, pack_commit, pack_row
 from flowkit_disk.reading import RestlessError
 from flowkit_disk.rows import Rows, pages_of
 from flowkit_disk.runrow import Place
-from flowkit_disk.signals import EPOCH_AND_WATCHERS, is_watched
+from flowkit_disk.signals import EPOCH, NOBODY, WATCHERS
 from flowkit_disk.wake import WORK, Wake, about_run
 from flowkit_disk.workers import Workers
 
@@ -107,13 +107,11 @@ class Ledger:
             value, tag = pack_commit(hint.length, now_ms, commit.commit_id, commit.entries)
             if len(value) > LARGE_BYTES:
                 return None
-            state = engine.signals.view[EPOCH_AND_WATCHERS]
             key = keys.entry(hint.number, hint.position + 1)
-            if state != hints.calm and not state.startswith(hints.epoch):
-                return None
-            if not rows.add_raw(key, value, None, _FALSE, tag):
+            if engine.signals.view[EPOCH] != hints.epoch or not rows.add_raw(key, value, None, _FALSE, tag):
                 return None
             done = hint.appended(commit, now_ms)
+            watched = engine.signals.view[WATCHERS] != NOBODY  # after the commit: whoever comes later sees its row
             rows.pages += pages_of(value)
             if rows.pages >= CHECKPOINT_PAGES:
                 engine.checkpoint(rows)
@@ -127,7 +125,7 @@ class Ledger:
             raise failure from error
         finally:
             engine.lock.release()
-        if state != hints.calm and is_watched(state):
+        if watched:
             self._tell({commit.run_id}, work=False)
         return done
 
@@ -178,5 +176,7 @@ class Ledger:
                     topics.add(WORK)
                 if not self.wake.wake(topics) and watched:
                     signals.unwatch()
+                    if self.wake.wake(set()):  # somebody came in between
+                        signals.watch()
         except (StorageError, OSError):
             return

@@ -124,6 +124,10 @@ class Rows:
         (key, _), tag = self._cache.peek(prefix=name, side="back", tag=True)
         return None if key is None else (key, _text(tag))
 
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self._cache)
+
     def pragma(self, name: str, value: int | str) -> None:
         """Set a PRAGMA for this thread's connection alone."""
         self._cache.reset(name, value, update=False)

@@ -11,8 +11,7 @@ import os
 from pathlib import Path
 from zlib import adler32, crc32
 
-EPOCH_AND_WATCHERS = slice(0, 16)
-_EPOCH, _WATCHERS, _WORK = 0, 8, 16
+EPOCH, WATCHERS, WORK = slice(0, 8), slice(8, 16), slice(16, 24)
 _TABLE = 4096
 _SLOTS = 8192
 _SIZE = _TABLE + 8 * _SLOTS
@@ -37,31 +36,31 @@ class Signals:
 
     def epoch(self) -> bytes:
         """Changes whenever runs are forgotten, so that nobody appends to the log of one that is gone."""
-        return self.view[_EPOCH : _EPOCH + 8]
+        return self.view[EPOCH]
 
     def next_epoch(self) -> None:
         """Runs are about to be forgotten."""
-        self._count_up(_EPOCH)
+        self._count_up(EPOCH)
 
     def watch(self) -> None:
         """Somebody waits for a run."""
-        os.pwrite(self.descriptor, _SOMEBODY, _WATCHERS)
+        os.pwrite(self.descriptor, _SOMEBODY, WATCHERS.start)
 
     def watched(self) -> bool:
         """Whether somebody waits for a run."""
-        return self.view[_WATCHERS : _WATCHERS + 8] != NOBODY
+        return self.view[WATCHERS] != NOBODY
 
     def unwatch(self) -> None:
         """Nobody was found to wait for a run."""
-        os.pwrite(self.descriptor, NOBODY, _WATCHERS)
+        os.pwrite(self.descriptor, NOBODY, WATCHERS.start)
 
     def work(self) -> bytes:
         """Changes whenever a run becomes ready or a timer is set."""
-        return self.view[_WORK : _WORK + 8]
+        return self.view[WORK]
 
     def next_work(self) -> None:
         """A run became ready, or a timer was set."""
-        self._count_up(_WORK)
+        self._count_up(WORK)
 
     def note_token(self, token: str) -> None:
         """A grant with this token is about to be answered."""
@@ -73,14 +72,9 @@ class Signals:
         slot, mark = _slot(token)
         return os.pread(self.descriptor, 8, slot) == mark
 
-    def _count_up(self, offset: int) -> None:
-        number = int.from_bytes(os.pread(self.descriptor, 8, offset), "big")
-        os.pwrite(self.descriptor, ((number + 1) % 2**64).to_bytes(8, "big"), offset)
-
-
-def is_watched(epoch_and_watchers: bytes) -> bool:
-    """Whether somebody waits for a run, by the first 16 bytes of the file."""
-    return epoch_and_watchers[8:] != NOBODY
+    def _count_up(self, where: slice) -> None:
+        number = int.from_bytes(self.view[where], "big")
+        os.pwrite(self.descriptor, ((number + 1) % 2**64).to_bytes(8, "big"), where.start)
 
 
 def _slot(token: str) -> tuple[int, bytes]:

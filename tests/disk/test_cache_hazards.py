@@ -1,4 +1,4 @@
-"""What diskcache does by default and a store must not: evict, cull, unpickle, spin for ever, lose what it overwrites."""
+"""What diskcache does by default and a store must not: evict, cull, unpickle, spin for ever, lose what was there."""
 
 from __future__ import annotations
 
