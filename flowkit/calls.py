@@ -139,6 +139,8 @@ def call_step(spec: StepSpec, args: tuple[object, ...], kwargs: Mapping[str, obj
         warn_not_durable(spec.name, frame.run)
         return spec.fn(*args, **kwargs)
     run, scope = frame.run, frame.scope
+    if spec.undo is not None:
+        require_colour_of_undo(run, spec.undo.is_async, spec.name)
     key = take_key(frame, spec.key)
     past = recall(run, Kind.STEP, key, spec.name) if key in run.journal.past else None
     digest = spec.digest(args, kwargs, run.codec)
@@ -221,6 +223,15 @@ def require_async(run: Run, name: str) -> None:
         raise WrongColour(
             f"{name!r} is awaitable, but task {run.task_id!r} is a plain `def` and cannot await it. "
             f"Make the task `async def`, or make {name!r} a plain `def` and call it without `.aio`."
+        )
+
+
+def require_colour_of_undo(run: Run, undo_is_async: bool, name: str) -> None:  # noqa: FBT001  # internal
+    """Refuse, before anything is done, an undo that a synchronous task could not await."""
+    if undo_is_async and not run.is_async:
+        raise WrongColour(
+            f"the undo of {name!r} is async, but task {run.task_id!r} is a plain `def` and cannot await it. "
+            "Make the undo a plain `def`, or the task `async def`."
         )
 
 

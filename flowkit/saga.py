@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import ParamSpec, Self
 
-from flowkit.calls import recall, refuse_foreign_task, take_key
+from flowkit.calls import recall, refuse_foreign_task, require_colour_of_undo, take_key
 from flowkit.drivers import drive, drive_async
 from flowkit.effects import Operation
 from flowkit.entries import Entry, Kind
@@ -155,6 +155,7 @@ def on_rollback(undo: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs)
     key = take_key(frame, None)
     name = str(getattr(undo, "__name__", "on_rollback"))
     is_async = is_async_function(undo)
+    require_colour_of_undo(frame.run, is_async, name)
     order = (scope.position, scope.ordinal)
     scope.saga.undos.append(Undo(key, name, order, undo, is_async, None, args, kwargs))
 
