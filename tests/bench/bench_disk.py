@@ -13,11 +13,22 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from flowkit import Flow, step, task
-from flowkit_disk.rows import KEEP_EVERYTHING, PRAGMAS
 from tests.bench.measure import Samples, by_turns
 from tests.bench.plugin import Judge
 
 STEPS = 50  # of one async run
+SETTINGS = {  # those of flowkit_disk, written out: a store that loses nothing
+    "eviction_policy": "none",
+    "cull_limit": 0,
+    "size_limit": 2**62,
+    "statistics": 0,
+    "tag_index": 0,
+    "disk_min_file_size": 2**62,
+    "sqlite_auto_vacuum": 0,
+    "sqlite_journal_mode": "wal",
+    "sqlite_mmap_size": 0,
+    "sqlite_wal_autocheckpoint": 0,
+}
 LEVELS = {"FULL": ("", 2), "NORMAL": ("?durability=process", 1)}
 
 
@@ -50,7 +61,7 @@ async def many_steps(number: int) -> None:
 def bare_set(folder: Path, synchronous: int, payload: bytes) -> Iterator[Callable[[], None]]:
     """One `set` of those bytes under a new key."""
     numbers = count()
-    cache = diskcache.Cache(str(folder), **KEEP_EVERYTHING, **PRAGMAS, sqlite_synchronous=synchronous)
+    cache = diskcache.Cache(str(folder), **SETTINGS, sqlite_synchronous=synchronous)
     with cache:
         yield lambda: cache.set(f"key-{next(numbers):015d}", payload)
 
