@@ -62,7 +62,8 @@ class AsyncBody:
         await self._settle_calls()
         if self.run.reason is not None and not let_go_before:
             return Raised(Unwind(self.run.reason))
-        return _outcome_of(self.root)
+        outcome, left = _outcome_of(self.root), frame.scope.reason
+        return outcome if left is None or self.run.reason is not None else Raised(Unwind(left))
 
     async def _body(self, fn: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
         self.run.ambient = sys.exc_info()[1]  # what is being handled below the event loop, by whoever runs it

@@ -362,9 +362,10 @@ class Run:
         Raises:
             Unwind: the body is being taken off the stack, so it may do nothing durable any more (rule E1).
         """
-        reason = self.reason or scope.reason
-        if reason is not None:
-            raise asyncio.CancelledError if self.is_async else Unwind(reason)
+        if self.reason is not None:
+            raise asyncio.CancelledError if self.is_async else Unwind(self.reason)
+        if scope.reason is not None:
+            raise Unwind(scope.reason)
         if self.closing is not None and not self.is_async:
             raise self.leave(scope, Detached(self.closing))
         if self.fresh_failures:  # whatever this line, or one that it has branched into, has failed with is dealt with

@@ -113,7 +113,7 @@ class _Entered:
 
     def must_roll_back(self, error: BaseException | None) -> bool:
         """Decide what leaving the scope means; a scope that succeeds hands its undos outwards (rule G1)."""
-        if self.run.reason is not None or isinstance(error, Unwind):
+        if self.run.reason is not None or self.scope.reason is not None or isinstance(error, Unwind):
             return False  # E1: the body is being taken off the stack, which is no failure
         if self.recorded is not None:
             return True
