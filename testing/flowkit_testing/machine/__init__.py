@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from flowkit.memory import MemoryStorage
-from flowkit.records import Exactly, Message, NewRun, RunQuery, Want
+from flowkit.records import Exactly, Message, NewRun, RunQuery, Suspend, Want
 from flowkit.storage import Storage
 from flowkit_testing.machine import inputs
 from flowkit_testing.machine.inputs import Change, Chore
@@ -41,9 +41,12 @@ class StorageMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Some runs to work on, one of them born claimed."""
-        self.both.submit([NewRun(run_id, "task-0", b"") for run_id in inputs.RUNS[:2]], None)
-        self.both.submit([NewRun(inputs.RUNS[2], "task-1", b"")], 30)
+        """A run that is ready, one that waits for a message, and one that is leased."""
+        ready, waiting, leased = (NewRun(run_id, "task-0", b"") for run_id in inputs.RUNS[:3])
+        self.both.submit([ready], None)
+        self.both.submit([waiting], 30)
+        self.both.commit([self.both.draft(self.both.pairs[-1], Change(then=Suspend(inbox_at_least=1)))])
+        self.both.submit([leased], 30)
 
     @invariant()
     def every_run_is_the_same(self) -> None:

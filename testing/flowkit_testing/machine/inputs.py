@@ -9,6 +9,7 @@ from attrs import frozen
 from hypothesis import strategies as st
 
 from flowkit.records import (
+    GO,
     AnyOf,
     Block,
     Exactly,
@@ -27,13 +28,13 @@ from flowkit.records import (
 )
 
 START_MS = 1_700_000_000_000
-RUNS = tuple(f"run-{n}" for n in range(4))
+RUNS = tuple(f"run-{n}" for n in range(5))
 TASKS = ("task-0", "task-1")
 QUEUES = ("default", "other")
 TAGS = ("red", "blue")
-MESSAGES = tuple(f"message-{n}" for n in range(6))
+MESSAGES = tuple(f"message-{n}" for n in range(12))
 KEYS = ("key-0", "key-1")
-FINAL = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
+FINAL = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.FAILED, RunStatus.CANCELLED)  # failed ones can be reopened
 
 T = TypeVar("T")
 
@@ -42,12 +43,12 @@ T = TypeVar("T")
 class Change:
     """What a commit asks for, before it is known in whose name."""
 
-    entries: tuple[bytes, ...]
-    consume: tuple[str, ...]
-    spawn: tuple[NewRun, ...]
-    send: tuple[Send, ...]
-    then: Then
-    off_by: int  # how wrong the writer is about the journal's length
+    entries: tuple[bytes, ...] = ()
+    consume: tuple[str, ...] = ()
+    spawn: tuple[NewRun, ...] = ()
+    send: tuple[Send, ...] = ()
+    then: Then = GO
+    off_by: int = 0  # how wrong the writer is about the journal's length
 
 
 class Chore(StrEnum):
@@ -94,7 +95,7 @@ wants: st.SearchStrategy[Want] = st.one_of(
     st.builds(AnyOf, _up_to(2, st.sampled_from(TASKS)), _up_to(2, st.sampled_from(QUEUES))),
     st.builds(Exactly, run_ids),
 )
-waits = st.builds(Suspend, moments, st.sampled_from((None, 0, 1, 2, 3)))
+waits = st.builds(Suspend, moments, st.sampled_from((None, 0, 1, 1, 2, 2)))
 thens: st.SearchStrategy[Then] = st.one_of(
     st.just(Go()),
     st.just(Go(RunStatus.COMPENSATING)),
