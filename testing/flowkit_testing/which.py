@@ -6,12 +6,16 @@ from collections.abc import Callable
 
 from attrs import field, frozen
 
+from flowkit.functions import function_name
 from flowkit.operations import StepSpec
 from flowkit.registry import TaskSpec
 from flowkit_testing.trace import Call
 
 StepRef = str | Callable[..., object]
-"""`"charge"`, its second call `"charge#2"`, the call with a key `"charge[order-7]"`, the step or its function."""
+"""`"charge"`, its second call `"charge#2"`, the call with a key `"charge[order-7]"`, the step or its function.
+
+An undo goes by its function, that function's name, or `"undo of charge"`.
+"""
 
 
 @frozen
@@ -32,7 +36,7 @@ class Which:
         if self.fn is not None and call.fn is not None:
             if call.fn is not self.fn:
                 return False
-        elif call.name != self.name:
+        elif self.name not in {call.name, f"undo of {call.undoes}"}:
             return False
         if self.key is not None:
             return call.key.rpartition(".")[2] == f"={self.key}"
@@ -47,13 +51,13 @@ def which(ref: StepRef) -> Which:
     """
     if isinstance(ref, str):
         return _by_text(ref)
-    spec = getattr(ref, "spec", None)
+    spec: object = getattr(ref, "spec", None)
     if isinstance(spec, StepSpec):
         return Which(spec.name, spec.name, key=spec.key, fn=spec.fn)
     if isinstance(spec, TaskSpec):
         return Which(spec.id, spec.id)
     if callable(ref):
-        return Which(_own_name(ref), _own_name(ref), fn=ref)
+        return Which(function_name(ref), function_name(ref), fn=ref)
     raise TypeError(f"a step is named by its name, the step itself or its function, not by {ref!r}")
 
 
@@ -65,7 +69,3 @@ def _by_text(text: str) -> Which:
     if mark and text.endswith("]"):
         return Which(text, name, key=key)
     return Which(text, text)
-
-
-def _own_name(fn: Callable[..., object]) -> str:
-    return str(getattr(fn, "__name__", type(fn).__name__))

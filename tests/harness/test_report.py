@@ -85,6 +85,16 @@ class TestCompensated:
         with pytest.raises(AssertionError, match="undone were"):
             run.assert_compensated([])
 
+    def test_an_undo_is_a_step_of_its_own(self, harness: Harness) -> None:
+        """It is addressed by its function or by what it undoes, and is no call of the step."""
+        harness.fail("pay", error=NonRetryable("no money"))
+        harness.fail(unbook, times=1)
+        harness.fail("undo of book", times=1)
+        harness.crash("unbook#2", at="before_commit")
+        run = harness.run(trip, 3)
+        run.assert_compensated(["book", "book"])
+        run.assert_calls(book=2, unbook=5)
+
     def test_nothing(self, harness: Harness) -> None:
         """A run that succeeds undoes nothing."""
 
