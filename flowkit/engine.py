@@ -9,18 +9,17 @@ import inspect
 import logging
 import os
 import socket
-import threading
 import uuid
 import weakref
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeVar, assert_never
 
 from attrs import frozen
 
-from flowkit.body import BodyCall, Ended, Ending, run_operation
+from flowkit.body import Ended, Ending, run_operation
 from flowkit.clock import Clock
 from flowkit.codec import Codec
-from flowkit.committer import Committer, Writer
+from flowkit.committer import Committer
 from flowkit.documents import ReplyTo, RunInput, decode_input, decode_result, describe_error, encode_input
 from flowkit.drivers import drive, drive_async
 from flowkit.effects import ChildAnswer, ChildEnded, ChildWaits, Outcome
@@ -33,7 +32,8 @@ from flowkit.errors import (
     SerializationError,
     WrongColour,
 )
-from flowkit.journal import Journal
+from flowkit.incarnations import Start, incarnation, start_from
+from flowkit.leases import Leases
 from flowkit.patience import PatientStorage
 from flowkit.records import (
     Capabilities,
@@ -52,7 +52,7 @@ from flowkit.records import (
 )
 from flowkit.registry import TaskSpec, hint_for, tasks
 from flowkit.reopening import keys_to_retry
-from flowkit.run import Blocked, Detached, Probe, Reason, Revoked, RollingBack, Run, Scope, Suspended
+from flowkit.run import Blocked, Detached, Probe, Revoked, RollingBack, Run, Scope, Suspended
 from flowkit.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -61,20 +61,6 @@ _T = TypeVar("_T")
 PATIENCE_IN_PLACE_S = 1.0
 PATIENCE_OF_A_LEASE = 0.7  # a storage that is silent for this much of a lease is given up
 LONGEST_WAIT_S = 1.0  # between two looks at a run that someone else advances
-
-
-@frozen
-class Start:
-    """A claimed run, as it was read: where an incarnation begins."""
-
-    lease: Lease
-    task: str
-    input: bytes
-    created_at_ms: int
-    entries: tuple[bytes, ...] = ()
-    inbox: tuple[Message, ...] = ()
-    length: int = 0
-    cancel: bool = False
 
 
 @frozen
@@ -115,23 +101,14 @@ class Engine:
         self.committer = Committer(
             self.storage, instant=self.capabilities.instant, now_ms=self.now_arg, grace_s=patience_s
         )
-        self._lock = threading.Lock()
-        self._active: dict[str, Run] = {}
-        self._beat = threading.Condition(self._lock)
-        self._heart: threading.Thread | None = None
-        self._closed = False
+        self._leases = Leases(self.storage, self.worker_id, lease_ms, beating=not clock.virtual)
         _engines.add(self)
 
     def after_fork(self) -> None:
         """Start afresh in a forked child: its parent's threads are not here, and its parent's runs are not its own."""
-        self._lock = threading.Lock()
-        self._beat = threading.Condition(self._lock)
-        self._heart = None
         self.worker_id = _new_worker_id()
         self.committer.after_fork()
-        for run in self._active.values():
-            run.reason = Revoked(LeaseLost(f"run {run.id!r} belongs to the process that this one was forked from"))
-        self._active = {}
+        self._leases.after_fork(self.worker_id)
 
     # ---- time and reading -------------------------------------------------------------------------------------
 
@@ -246,8 +223,8 @@ class Engine:
                     "`await flow.aio.run(...)`"
                 )
             return asyncio.run(self.advance_async(start))
-        run, call = self._incarnation(start, spec)
-        with self._watched(run):
+        run, call = incarnation(self, start, spec or _unknown_task(start.task))
+        with self._leases.watching(run):
             return drive(run, Scope("", run.started_at_ms, run.undos), run_operation(run, call))
 
     async def advance_async(self, start: Start) -> Ending:
@@ -255,76 +232,9 @@ class Engine:
         spec = tasks.find(start.task)
         if spec is None or not spec.is_async:
             return await asyncio.to_thread(self.advance, start)
-        run, call = self._incarnation(start, spec)
-        with self._watched(run):
+        run, call = incarnation(self, start, spec)
+        with self._leases.watching(run):
             return await drive_async(run, Scope("", run.started_at_ms, run.undos), run_operation(run, call))
-
-    def _incarnation(self, start: Start, spec: TaskSpec | None) -> tuple[Run, BodyCall]:
-        if spec is None:
-            spec = _unknown_task(start.task)
-        refuse: Reason | None = self._refusal(start)
-        journal, given = Journal(), RunInput((), {}, "", "")
-        args: tuple[object, ...] = ()
-        kwargs: dict[str, object] = {}
-        try:
-            given = decode_input(self.codec, start.input)
-            args = tuple(self.codec.from_json(arg, hint_for(spec, i)) for i, arg in enumerate(given.args))
-            kwargs = {
-                name: self.codec.from_json(value, spec.parameters.get(name, object))
-                for name, value in given.kwargs.items()
-            }
-            journal = Journal.read(self.codec, start.entries)
-        except (SerializationError, RunBlocked) as error:
-            blocked = RunBlocked(f"run {start.lease.run_id!r} cannot be read in this process: {error}")
-            blocked.__cause__ = error
-            refuse = Blocked(blocked)
-        run = self._run(start, spec, journal, given)
-        reopen = next((message for message in start.inbox if message.kind is MessageKind.REOPEN), None)
-        call = BodyCall(
-            spec.fn, args, kwargs, spec.hint, given.reply, reopen, refuse, self._cancelled_unstarted(start, given)
-        )
-        return run, call
-
-    def _run(self, start: Start, spec: TaskSpec, journal: Journal, given: RunInput) -> Run:
-        writer = Writer(start.lease, start.length, start.cancel, len(start.inbox))
-        run = Run(
-            start.lease.run_id,
-            spec.id,
-            self,
-            journal,
-            writer,
-            spec.policy,
-            given.seed,
-            start.created_at_ms,
-            spec.is_async,
-            self.codec,
-            self.clock,
-            self.max_value_bytes,
-            spec.fn.__module__,
-            None if spec.timeout_s is None else start.created_at_ms + round(spec.timeout_s * 1000),
-            self.probe,
-        )
-        writer.on_news = run.news
-        return run
-
-    def _refusal(self, start: Start) -> Reason | None:
-        if start.lease.crashes < self.max_crashes:
-            return None
-        return Blocked(
-            RunBlocked(  # R4
-                f"run {start.lease.run_id!r} lost its worker {start.lease.crashes} times in a row without recording "
-                "anything new: something in it may be killing the process. flow.retry(run_id) tries again"
-            )
-        )
-
-    def _cancelled_unstarted(self, start: Start, given: RunInput) -> str | None:
-        if start.length or start.lease.crashes:
-            return None
-        if start.cancel:
-            return f"run {start.lease.run_id!r} was cancelled before it started"
-        if given.expires_at_ms is not None and given.expires_at_ms <= self.clock.now_ms():
-            return f"run {start.lease.run_id!r} expired before it started"
-        return None
 
     # ---- runs to their end ------------------------------------------------------------------------------------
 
@@ -461,18 +371,7 @@ class Engine:
 
     def start_of(self, lease: Lease) -> Start:
         """Read a run that has just been claimed."""
-        snapshot = self.load(lease.run_id)
-        header = snapshot.header
-        return Start(
-            lease,
-            header.task,
-            snapshot.input,
-            header.created_at_ms,
-            snapshot.entries,
-            snapshot.inbox,
-            header.length,
-            header.cancel,
-        )
+        return start_from(lease, self.load(lease.run_id))
 
     def _result_or_raise(self, snapshot: Snapshot) -> bytes:
         assert snapshot.result is not None  # callers have looked
@@ -493,64 +392,18 @@ class Engine:
 
     # ---- leases -----------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _watched(self, run: Run) -> Iterator[None]:
-        """Renew the run's lease from a thread of its own while it is advanced (rule X1)."""
-        with self._lock:
-            self._active[run.id] = run
-            if self._heart is None and not self.clock.virtual:
-                self._heart = threading.Thread(target=self._keep_beating, name="flowkit-leases", daemon=True)
-                self._heart.start()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._active.pop(run.id, None)
-
-    def _keep_beating(self) -> None:
-        pause_s = self.lease_ms / 3000
-        while True:
-            with self._lock:
-                if self._closed:
-                    return
-                self._beat.wait(pause_s)
-                runs = list(self._active.values())
-                if self._closed and not runs:
-                    return
-            if runs:
-                self._renew(runs)
-
-    def _renew(self, runs: list[Run]) -> None:
-        try:
-            states = self.storage.renew(self.worker_id, [run.writer.lease for run in runs], self.lease_ms)
-        except Exception as error:  # noqa: BLE001  # a storage that is away for a moment must not end the heartbeat
-            log.warning("leases could not be renewed (%s: %s); trying again", type(error).__name__, error)
-            return
-        for run, state in zip(runs, states, strict=True):
-            if not state.held:
-                if self._active.get(run.id) is run:
-                    run.lose(LeaseLost(f"run {run.id!r} was taken over by another worker"))
-            elif (state.cancel, state.inbox) != (run.writer.cancel, run.writer.inbox):
-                run.writer.cancel, run.writer.inbox = state.cancel, state.inbox
-                run.news()
-
     def let_go(self, why: BaseException) -> None:
         """Ask every run that is being advanced to stop after the steps in flight (rule X5)."""
-        with self._lock:
-            runs = list(self._active.values())
-        for run in runs:
-            run.close(why)
+        self._leases.let_go(why)
 
     @property
     def active(self) -> int:
         """How many runs are being advanced."""
-        return len(self._active)
+        return len(self._leases)
 
     def close(self) -> None:
         """Stop renewing and writing, and close the storage."""
-        with self._lock:
-            self._closed = True
-            self._beat.notify_all()
+        self._leases.close()
         self.committer.close()
         self.storage.close()
 

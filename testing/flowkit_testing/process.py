@@ -15,7 +15,7 @@ from flowkit.active import in_context
 from flowkit.body import Ending
 from flowkit.documents import decode_input, encode_input
 from flowkit.effects import Advance, Effect, End, Invoke, Record, RunBody
-from flowkit.engine import Start
+from flowkit.incarnations import Start
 from flowkit.journal import Past
 from flowkit.records import NewRun
 from flowkit.registry import tasks

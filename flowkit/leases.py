@@ -1,0 +1,102 @@
+"""Renew the leases of the runs that are being advanced, from a thread of its own (rule X1)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+
+from flowkit.errors import LeaseLost
+from flowkit.patience import PatientStorage
+from flowkit.run import Revoked, Run
+
+log = logging.getLogger(__name__)
+
+
+class Leases:
+    """The runs that this process is advancing, and the heartbeat that keeps them its own.
+
+    Args:
+        storage: where the leases are kept.
+        worker: under which name they were granted.
+        lease_ms: how long each lasts; renewed three times in that.
+        beating: False where time is virtual, and nobody else's clock runs.
+    """
+
+    def __init__(self, storage: PatientStorage, worker: str, lease_ms: int, *, beating: bool) -> None:
+        self._storage = storage
+        self._worker = worker
+        self._lease_ms = lease_ms
+        self._beating = beating
+        self._lock = threading.Lock()
+        self._beat = threading.Condition(self._lock)
+        self._active: dict[str, Run] = {}
+        self._heart: threading.Thread | None = None
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._active)
+
+    @contextlib.contextmanager
+    def watching(self, run: Run) -> Iterator[None]:
+        """Renew the run's lease while it is advanced."""
+        with self._lock:
+            self._active[run.id] = run
+            if self._heart is None and self._beating:
+                self._heart = threading.Thread(target=self._keep_beating, name="flowkit-leases", daemon=True)
+                self._heart.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._active.pop(run.id, None)
+
+    def let_go(self, why: BaseException) -> None:
+        """Ask every run that is being advanced to stop after the steps in flight (rule X5)."""
+        with self._lock:
+            runs = list(self._active.values())
+        for run in runs:
+            run.close(why)
+
+    def close(self) -> None:
+        """Stop renewing."""
+        with self._lock:
+            self._closed = True
+            self._beat.notify_all()
+
+    def after_fork(self, worker: str) -> None:
+        """Start afresh in a forked child: its parent's runs are not its own."""
+        self._worker = worker
+        self._lock = threading.Lock()
+        self._beat = threading.Condition(self._lock)
+        self._heart = None
+        for run in self._active.values():
+            run.reason = Revoked(LeaseLost(f"run {run.id!r} belongs to the process that this one was forked from"))
+        self._active = {}
+
+    def _keep_beating(self) -> None:
+        pause_s = self._lease_ms / 3000
+        while True:
+            with self._lock:
+                if not self._closed:
+                    self._beat.wait(pause_s)
+                if self._closed:
+                    return
+                runs = list(self._active.values())
+            if runs:
+                self._renew(runs)
+
+    def _renew(self, runs: list[Run]) -> None:
+        try:
+            states = self._storage.renew(self._worker, [run.writer.lease for run in runs], self._lease_ms)
+        except Exception as error:  # noqa: BLE001  # a storage that is away for a moment must not end the heartbeat
+            log.warning("leases could not be renewed (%s: %s); trying again", type(error).__name__, error)
+            return
+        for run, state in zip(runs, states, strict=True):
+            if not state.held:
+                if self._active.get(run.id) is run:
+                    run.lose(LeaseLost(f"run {run.id!r} was taken over by another worker"))
+            elif (state.cancel, state.inbox) != (run.writer.cancel, run.writer.inbox):
+                run.writer.cancel, run.writer.inbox = state.cancel, state.inbox
+                run.news()
