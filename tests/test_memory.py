@@ -30,6 +30,7 @@ from flowkit.records import (
 )
 from flowkit.storage import Storage, open_storage
 from flowkit_testing.contract import StorageContract
+from flowkit_testing.contract.keeping import Opening
 
 PATIENCE_S = 60.0
 
@@ -53,6 +54,21 @@ class TestMemoryStorage(StorageContract):
         sibling = storage.sibling()
         sibling.open()
         return sibling
+
+
+class TestDefaultHooks(Opening):
+    """Whoever gives no more than `make_storage` gets its own storage back, closed and opened again."""
+
+    def make_storage(self, tmp_path: Path) -> Storage:
+        """Nothing is on disk."""
+        del tmp_path
+        return MemoryStorage()
+
+
+def test_a_contract_without_a_storage_says_so(tmp_path: Path) -> None:
+    """`make_storage` is the one hook that has no default."""
+    with pytest.raises(NotImplementedError):
+        StorageContract().make_storage(tmp_path)
 
 
 @pytest.fixture
@@ -285,3 +301,14 @@ def test_a_number_set_is_a_sorted_set(toggled: list[int], bound: int) -> None:
 
         assert list(numbers.below(bound)) == sorted((n for n in plain if n < bound), reverse=True)
         assert len(numbers) == len(plain)
+
+
+def test_a_bucket_that_grows_in_the_middle_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that come last but belong first do not make one long list."""
+    monkeypatch.setattr(order, "_BUCKET", 4)
+    numbers = NumberSet()
+    for number in reversed(range(100)):
+        numbers.add(number)
+
+    assert list(numbers.below(50)) == list(reversed(range(50)))
+    assert max(len(bucket) for bucket in numbers._buckets) <= 8  # noqa: SLF001 - how it keeps them is told nowhere else

@@ -153,6 +153,16 @@ class Waiting(StorageSuite):
         assert isinstance(waiter.answer, RunHeader)
         assert waiter.answer.status is RunStatus.SUCCEEDED
 
+    def test_everyone_who_waits_for_a_run_is_woken(self, storage: Storage) -> None:
+        """Two who ask for the same result both get it."""
+        writer = begin(storage)
+        revision = header_of(storage).revision
+        waiters = [Waiter(lambda: storage.wait_for_run("run", revision, LONG_S)) for _ in range(2)]
+
+        writer.write(then=Finish(RunStatus.SUCCEEDED, b""))
+
+        assert all(waiter.finished() for waiter in waiters)
+
     def test_a_change_by_another_storage_wakes(self, storage: Storage) -> None:
         """Whoever waits need not be in the process that runs it."""
         other = self.another(storage)
