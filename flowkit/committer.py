@@ -11,14 +11,18 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
 
-from attrs import define, evolve
+from attrs import define
 
 from flowkit.errors import LeaseLost
 from flowkit.patience import PatientStorage
 from flowkit.records import GO, Commit, Done, Fenced, Gap, Lease, Missing, NewRun, Send, Then, Verdict
 
 log = logging.getLogger(__name__)
+
+_FLUSH, _END = True, False
 
 
 @define(eq=False)
@@ -51,6 +55,12 @@ class Change:
     loop: asyncio.AbstractEventLoop | None = None
     future: asyncio.Future[int] | None = None
 
+    def answer(self) -> int:
+        """The position; or raises what went wrong."""
+        if self.error is not None:
+            raise self.error
+        return self.position
+
 
 class Committer:
     """Writes changes of any number of runs to one storage, batching those that arrive together."""
@@ -62,13 +72,50 @@ class Committer:
         self.instant = instant
         self._now_ms = now_ms
         self._grace_s = grace_s
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._turn = threading.Lock()  # held while a batch is in flight, by whoever is to pass it on
         self._lock = threading.Lock()
         self._waiting: list[Change] = []
-        self._flushing = False
-        self._work = threading.Condition(self._lock)
+        self._orders: SimpleQueue[bool] = SimpleQueue()  # to the background thread: flush, or end
         self._background: threading.Thread | None = None
-        self._hand_over = False  # the background thread is to flush
-        self._closed = False
+
+    def append(
+        self,
+        writer: Writer,
+        entries: tuple[bytes, ...],
+        consume: tuple[str, ...] = (),
+        spawn: tuple[NewRun, ...] = (),
+        send: tuple[Send, ...] = (),
+        then: Then = GO,
+    ) -> int:
+        """As `write`, of a change that is made here: what every step does, so it takes no detours.
+
+        Raises:
+            LeaseLost, StorageError: as `write` does.
+        """
+        if writer.lost is not None or not self._turn.acquire(blocking=False):
+            return self.write(Change(writer, entries, consume, spawn, send, then))
+        try:
+            commit = _next_commit(writer, entries, consume, spawn, send, then)
+            try:
+                [verdict] = self._storage.inner.commit((commit,), now_ms=self._now_ms())
+            except Exception:  # noqa: BLE001  # the same commit is sent again: its id makes that safe (D7)
+                verdict = None
+            if type(verdict) is Done and verdict.cancel is writer.cancel and verdict.inbox == writer.inbox:
+                writer.length = verdict.length
+                return commit.base + len(entries)
+            change = Change(writer, entries, consume, spawn, send, then)
+            if verdict is None:
+                self._send([[change]], [commit])
+            else:
+                _settle([change], commit, verdict)
+            return change.answer()
+        finally:
+            self._turn.release()
+            if self._waiting:
+                self._see_to_waiting()
 
     def write(self, change: Change) -> int:
         """Write a change and wait until it is durable; returns the position of its last entry.
@@ -77,32 +124,16 @@ class Committer:
             LeaseLost: another worker owns the run.
             StorageError: the storage did not answer for long; whether it was applied is unknown.
         """
+        change.event = threading.Event()
         with self._lock:
-            alone = not self._flushing
-            if alone:
-                self._flushing = True
-            else:
-                change.event = threading.Event()
-                self._waiting.append(change)
-        if alone:
-            try:
-                self._write_alone(change)
-            finally:
-                with self._lock:
-                    others = bool(self._waiting)
-                    self._flushing = others
-                if others:
-                    self._pass_on()
-        elif change.event is not None:
+            self._waiting.append(change)
+        if self._turn.acquire(blocking=False):
+            self._flush_and_pass_on()
+        else:
             change.event.wait()
-            if not change.settled:
-                try:
-                    self._flush()
-                finally:
-                    self._pass_on()
-        if change.error is not None:
-            raise change.error
-        return change.position
+            if not change.settled:  # the turn was handed to us
+                self._flush_and_pass_on()
+        return change.answer()
 
     async def write_async(self, change: Change) -> int:
         """As `write`, without blocking the event loop. Cancelling the caller does not undo the write."""
@@ -110,12 +141,8 @@ class Committer:
             return self.write(change)
         change.loop = asyncio.get_running_loop()
         change.future = change.loop.create_future()
-        with self._lock:
-            self._waiting.append(change)
-            if not self._flushing:
-                self._flushing = True
-                self._wake_background()
-        return await asyncio.shield(change.future)
+        self.post(change)
+        return await change.future
 
     def post(self, change: Change) -> None:
         """Write a change soon, without waiting; for what is lost with the process and made again by a replay."""
@@ -124,81 +151,71 @@ class Committer:
             return
         with self._lock:
             self._waiting.append(change)
-            if not self._flushing:
-                self._flushing = True
-                self._wake_background()
+        self._see_to_waiting()
 
     def close(self) -> None:
         """Stop the background thread after what is waiting has been written."""
         with self._lock:
-            self._closed = True
-            self._work.notify_all()
             thread = self._background
+            if thread is not None:
+                self._orders.put(_END)
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=self._grace_s)
 
     def after_fork(self) -> None:
         """Start afresh in a forked child: its parent's threads are not here."""
-        self._lock = threading.Lock()
-        self._work = threading.Condition(self._lock)
-        self._waiting, self._flushing, self._background, self._hand_over = [], False, None, False
+        self._start_afresh()
 
     # ---- flushing -----------------------------------------------------------------------------------------------
+    #
+    # Whoever wants something written adds it to those that wait, and then tries to take the turn; whoever gives the
+    # turn back looks at those that wait after that. So nobody is left waiting while the turn is free.
 
-    def _write_alone(self, change: Change) -> None:
-        """What `_flush` does, for a lone caller: this is what a step costs, so it takes no detours."""
-        writer = change.writer
-        if writer.lost is not None:
-            _fail([change], LeaseLost(writer.lost))
-            return
-        commit = _commit_of(change)
-        try:
-            [verdict] = self._storage.inner.commit((commit,), now_ms=self._now_ms())
-        except Exception:  # noqa: BLE001  # the same commit is sent again below: its id makes that safe (D7)
-            self._send([[change]], [commit])
-            return
-        if type(verdict) is Done and verdict.cancel is writer.cancel and verdict.inbox == writer.inbox:
-            writer.length = verdict.length
-            change.position = commit.base + len(change.entries)
-            change.settled = True
-        else:
-            _settle([change], commit, verdict)
+    def _see_to_waiting(self) -> None:
+        if self._waiting and self._turn.acquire(blocking=False):
+            self._pass_on()
 
     def _pass_on(self) -> None:
-        """Give the next batch to someone who waits for it, or rest."""
+        """Give the turn, and with it the next batch, to someone who waits; or back."""
         with self._lock:
-            if not self._waiting:
-                self._flushing = False
+            heir = next((change.event for change in self._waiting if change.event is not None), None)
+            if heir is not None:
+                heir.set()
                 return
-            heir = next((change for change in self._waiting if change.event is not None), None)
-            if heir is not None and heir.event is not None:
-                heir.event.set()
-            else:
-                self._wake_background()
+            if self._waiting:
+                self._order_flush()
+                return
+        self._turn.release()
+        self._see_to_waiting()
 
-    def _wake_background(self) -> None:
-        self._hand_over = True
-        if self._background is None or not self._background.is_alive():
+    def _flush_and_pass_on(self) -> None:
+        try:
+            self._flush()
+        finally:
+            self._pass_on()
+
+    def _order_flush(self) -> None:
+        if self._background is None:
             self._background = threading.Thread(target=self._run_background, name="flowkit-committer", daemon=True)
             self._background.start()
-        self._work.notify_all()
+        self._orders.put(_FLUSH)
 
     def _run_background(self) -> None:
         while True:
-            with self._lock:
-                while not self._hand_over:
-                    if self._closed:
-                        return
-                    self._work.wait()
-                self._hand_over = False
-            self._flush()
-            self._pass_on()
+            if self._orders.get() is _FLUSH:
+                with suppress(BaseException):  # whoever waited has been told
+                    self._flush_and_pass_on()
+                continue
+            with self._lock:  # under which orders are given
+                if self._orders.empty():
+                    self._background = None
+                    return
+                self._orders.put(_END)  # after what was ordered meanwhile
 
-    def _flush(self, batch: list[Change] | None = None) -> None:
-        """Send a batch (everything that waits, unless given), and tell everyone what became of it."""
-        if batch is None:
-            with self._lock:
-                batch, self._waiting = self._waiting, []
+    def _flush(self) -> None:
+        """Send everything that waits as one batch, and tell everyone what became of it."""
+        with self._lock:
+            batch, self._waiting = self._waiting, []
         try:
             groups = _by_run(batch)
             if groups:
@@ -232,36 +249,33 @@ def _by_run(batch: list[Change]) -> list[list[Change]]:
     return list(groups.values())
 
 
-def _commit_of(change: Change) -> Commit:
-    writer = change.writer
+def _next_commit(
+    writer: Writer,
+    entries: tuple[bytes, ...],
+    consume: tuple[str, ...],
+    spawn: tuple[NewRun, ...],
+    send: tuple[Send, ...],
+    then: Then,
+) -> Commit:
     lease = writer.lease
     run_id, owner = lease.run_id, lease.owner
     writer.commits += 1
-    return Commit(
-        run_id,
-        owner,
-        lease.fence,
-        f"{owner}:{run_id}:{writer.commits}",  # D7: the same one is sent again until its answer is known
-        writer.length,
-        change.entries,
-        change.consume,
-        change.spawn,
-        change.send,
-        change.then,
-    )
+    commit_id = f"{owner}:{run_id}:{writer.commits}"  # D7: the same one is sent again until its answer is known
+    return Commit(run_id, owner, lease.fence, commit_id, writer.length, entries, consume, spawn, send, then)
 
 
 def _merge(group: list[Change]) -> Commit:
     """One commit for all that a run's branches handed in; only the last of them can end or suspend the run."""
     last = group[-1]
     if len(group) == 1:
-        return _commit_of(last)
-    return evolve(
-        _commit_of(last),
-        entries=tuple(entry for change in group for entry in change.entries),
-        consume=tuple(message for change in group for message in change.consume),
-        spawn=tuple(run for change in group for run in change.spawn),
-        send=tuple(send for change in group for send in change.send),
+        return _next_commit(last.writer, last.entries, last.consume, last.spawn, last.send, last.then)
+    return _next_commit(
+        last.writer,
+        tuple(entry for change in group for entry in change.entries),
+        tuple(message for change in group for message in change.consume),
+        tuple(run for change in group for run in change.spawn),
+        tuple(send for change in group for send in change.send),
+        last.then,
     )
 
 

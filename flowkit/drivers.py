@@ -102,8 +102,14 @@ def _wait(run: Run, scope: Scope, effect: Pause | Listen | Advance) -> object:
 
 
 def _record(run: Run, effect: Record) -> int:
+    if run.reason is not None:
+        raise Unwind(run.reason)
+    if effect.consume:
+        run.consumed.update(effect.consume)
     try:
-        return run.services.committer.write(_change_of(run, effect))
+        return run.services.committer.append(
+            run.writer, effect.entries, effect.consume, effect.spawn, effect.send, effect.go
+        )
     except (LeaseLost, StorageError) as error:
         _go_down(run, error)
 
