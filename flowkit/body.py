@@ -65,7 +65,7 @@ def run_operation(run: Run, call: BodyCall) -> Operation[Ending]:
     try:
         return (yield from _advance(run, call))
     except Unwind as unwind:
-        return (yield from _stop(run, unwind.reason))
+        return (yield from _stop(run, call, unwind.reason))
     except LeaseLost as lost:
         run.reason = Revoked(lost)
         return run.reason
@@ -73,7 +73,7 @@ def run_operation(run: Run, call: BodyCall) -> Operation[Ending]:
         if isinstance(error, Exception | GeneratorExit):
             raise
         # Ctrl-C between two tries of the body: handed back, unless its ports are closed already
-        return (yield from _stop(run, run.reason or Detached(error)))
+        return (yield from _stop(run, call, run.reason or Detached(error)))
 
 
 def _advance(run: Run, call: BodyCall) -> Operation[Ending]:
@@ -82,7 +82,7 @@ def _advance(run: Run, call: BodyCall) -> Operation[Ending]:
     if call.cancelled is not None:
         return (yield from _finish_error(run, call, RunStatus.CANCELLED, RunCancelled(call.cancelled)))
     if call.refuse is not None:
-        return (yield from _stop(run, call.refuse))
+        return (yield from _stop(run, call, call.refuse))
     while True:
         if run.journal.body_retry_at_ms > run.clock.now_ms():
             run.cancelled_in_pause = run.writer.cancel or (
@@ -111,17 +111,17 @@ def _judge(run: Run, call: BodyCall, outcome: Outcome) -> Operation[Ending | Non
         run.reason = run.unwind = None
         return (yield from _go_on_rolling_back(run, call, run.journal.rollback))
     if isinstance(outcome, Raised) and isinstance(outcome.error, Unwind):
-        return (yield from _stop(run, run.reason or outcome.error.reason))
+        return (yield from _stop(run, call, run.reason or outcome.error.reason))
     if run.reason is not None:  # it was being unwound, whatever came out of it
         tell_if_swallowed(run, outcome)
-        return (yield from _stop(run, run.reason))
+        return (yield from _stop(run, call, run.reason))
     if not isinstance(outcome, Raised):
         return (yield from _returned(run, call, outcome.value))
     error = outcome.error
     if isinstance(error, Cancelled | asyncio.CancelledError | LeaveScope):
         return (yield from _roll_back(run, call, RunStatus.CANCELLED, error))
     if not isinstance(error, Exception):  # Ctrl-C, SystemExit: the run stays resumable
-        return (yield from _stop(run, Detached(error)))
+        return (yield from _stop(run, call, Detached(error)))
     return (yield from _failed(run, call, error))
 
 
@@ -139,7 +139,7 @@ def _returned(run: Run, call: BodyCall, value: object) -> Operation[Ending | Non
     try:
         run.journal.check_all_called()
     except NonDeterminismError as error:
-        return (yield from _stop(run, Blocked(error)))
+        return (yield from _stop(run, call, Blocked(error)))
     try:
         result = encode_value(run.codec, run.codec.to_json(value, call.hint))
         if len(result) > run.max_value_bytes:
@@ -215,12 +215,16 @@ def _begun(run: Run) -> tuple[bytes, ...]:
     return (encode(run.codec, Entry(Kind.RUN, Phase.BEGUN, RUN_KEY, run.task_id, run.clock.now_ms())),)
 
 
-def _stop(run: Run, reason: Reason) -> Operation[Ending]:
+def _stop(run: Run, call: BodyCall, reason: Reason) -> Operation[Ending]:
     """Let go of the run without finishing it."""
+    if isinstance(reason, Blocked) and run.writer.cancel:
+        why = f"run {run.id!r} was cancelled while it was blocked, so nothing of it was undone: {reason.error}"
+        return (yield from _finish_error(run, call, RunStatus.CANCELLED, RunCancelled(why)))
     run.reason = reason
     match reason:
         case Suspended(wake_at_ms=wake_at_ms, inbox_at_least=inbox):
-            yield End(run.task_id, Suspend(wake_at_ms, inbox), _begun(run))
+            # a mark that was there when it went to wait has been heard: it must not wake the run again and again (E2)
+            yield End(run.task_id, Suspend(wake_at_ms, inbox, cancel_seen=run.writer.cancel), _begun(run))
         case Blocked(error=error):
             recorded, _ = live_error(run.codec, error if isinstance(error, RunBlocked) else RunBlocked(str(error)))
             yield End(run.task_id, Block(encode_error(run.codec, recorded)))

@@ -131,9 +131,9 @@ class Changes:
                 run.status = status
             case Yield():
                 self._ready(run)
-            case Suspend(wake_at_ms=wake_at_ms, inbox_at_least=enough):
+            case Suspend(wake_at_ms=wake_at_ms, inbox_at_least=enough, cancel_seen=seen):
                 due = wake_at_ms is not None and wake_at_ms <= self._now_ms
-                if run.cancel or due or (enough is not None and run.inbox >= enough):
+                if (run.cancel and not seen) or due or (enough is not None and run.inbox >= enough):
                     self._ready(run)
                 else:
                     self._wait(run, wake_at_ms, enough)

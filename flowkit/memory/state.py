@@ -143,9 +143,9 @@ class State:
         match then:
             case Yield():
                 self._ready(run, now_ms)
-            case Suspend(wake_at_ms=wake_at_ms, inbox_at_least=enough):
+            case Suspend(wake_at_ms=wake_at_ms, inbox_at_least=enough, cancel_seen=seen):
                 due = wake_at_ms is not None and wake_at_ms <= now_ms
-                if run.cancel or due or (enough is not None and len(run.inbox) >= enough):
+                if (run.cancel and not seen) or due or (enough is not None and len(run.inbox) >= enough):
                     self._ready(run, now_ms)
                 else:
                     self._wait(run, wake_at_ms, enough)

@@ -137,6 +137,16 @@ class Suspending(StorageSuite):
         assert (header_of(storage).status, header_of(storage).cancel) == (RunStatus.PENDING, True)
         assert claim_ids(storage, "token") == ["run"]
 
+    def test_a_cancellation_that_was_heard_does_not_wake_again(self, storage: Storage) -> None:
+        """E2: a body that has heard of its cancellation may wait, in a `finally` say, until its time has come."""
+        writer = begin(storage)
+        cancel(storage)
+
+        writer.write(then=Suspend(wake_at_ms=LATER, cancel_seen=True))
+
+        assert claim_ids(storage, "early") == []
+        assert claim_ids(storage, "token", now_ms=LATER) == ["run"]
+
     def test_a_cancellation_that_came_before_wakes_too(self, storage: Storage) -> None:
         """E2: a mark set while the run was leased is no lost wake-up."""
         writer = begin(storage)
