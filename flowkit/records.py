@@ -247,7 +247,7 @@ class Suspend:
 
     wake_at_ms: int | None = None
     inbox_at_least: int | None = None
-    cancel_seen: bool = False  # the body has heard of the mark that is set, and waits all the same (in a `finally`, say)
+    cancel_seen: bool = False  # the body has heard of the mark and waits all the same, in a `finally` say
 
 
 @frozen
