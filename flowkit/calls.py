@@ -145,9 +145,12 @@ def call_step(spec: StepSpec, args: tuple[object, ...], kwargs: Mapping[str, obj
     past = recall(run, Kind.STEP, key, spec.name) if key in run.journal.past else None
     digest = spec.digest(args, kwargs, run.codec)
     if past is not None:
-        compare_arguments(run, past, digest)
+        if past.args != digest:
+            compare_arguments(run, past, digest)
         if past.outcome is not None:
-            return _answer_step(run, scope, spec, past, args, kwargs)
+            if spec.undo is not None:
+                recall_undo(run, scope.saga, spec.undo, past, spec.hint, args, kwargs)
+            return answer_from_record(run, scope, past, spec.hint)
     return drive(run, scope, _operation(run, scope, StepCall(spec, key, digest, args, kwargs, past, scope.saga)))
 
 
@@ -161,30 +164,25 @@ def call_step_async(
             warn_if_beside_a_run(spec.name, spec.fn)
         return _plain_coroutine(spec, args, kwargs)
     run, scope, saga = frame.run, frame.scope, frame.scope.saga
-    require_async(run, spec.name)
+    if not run.is_async:
+        require_async(run, spec.name)
     if not frame.owned_here():
         refuse_foreign_task(spec.name)
     key = take_key(frame, spec.key)
     past = recall(run, Kind.STEP, key, spec.name) if key in run.journal.past else None
     digest = spec.digest(args, kwargs, run.codec)
     if past is not None:
-        compare_arguments(run, past, digest)
+        if past.args != digest:
+            compare_arguments(run, past, digest)
+        if spec.undo is not None and past.outcome is not None:
+            recall_undo(run, saga, spec.undo, past, spec.hint, args, kwargs)
     assert run.body is not None  # the calling task is the body's
     run.body.created += 1
-    if past is not None and past.outcome is not None:
-        recall_undo(run, saga, spec.undo, past, spec.hint, args, kwargs)
 
     def operation() -> Operation[object]:
         return _operation(run, scope, StepCall(spec, key, digest, args, kwargs, past, saga, not spec.is_async))
 
     return _perform_async(run, scope, saga, past, spec.hint, operation)
-
-
-def _answer_step(
-    run: Run, scope: Scope, spec: StepSpec, past: Past, args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> object:
-    recall_undo(run, scope.saga, spec.undo, past, spec.hint, args, kwargs)
-    return answer_from_record(run, scope, past, spec.hint)
 
 
 def recall_undo(

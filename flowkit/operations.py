@@ -29,7 +29,7 @@ else:
     hot_record = partial(define, unsafe_hash=True)  # made without the price of frozen, some 2 µs each
 
 ONCE = Retry(attempts=1)
-_DONE = Phase.DONE.value
+_DONE, _CANCELLED = Phase.DONE.value, Phase.CANCELLED.value
 
 
 @frozen
@@ -293,10 +293,11 @@ def recalled(run: Run, scope: Scope, past: Past, hint: object) -> object:
     if run.probe is not None:
         run.probe.recalled(run, past)
     scope.now_ms, scope.position = entry.at_ms, past.position
-    if entry.phase == Phase.CANCELLED:
+    phase = entry.phase
+    if phase == _CANCELLED:
         raise cancellation(run, scope)
     try:
-        if entry.phase == Phase.DONE:
+        if phase == _DONE:
             return run.codec.from_json(entry.data, hint)
         data = entry.data
         assert isinstance(data, dict)  # written by fail_operation
