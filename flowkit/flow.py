@@ -92,9 +92,7 @@ class Flow:
             if self._entered > 1:
                 return self
             try:
-                storage = (
-                    self._given if isinstance(self._given, Storage) else open_storage(storage_url(self._given).url)
-                )
+                storage = _storage_of(self._given)
                 self._engine = Engine(storage, self._codec, self._clock, lease_ms=self._lease_ms)
             except BaseException:
                 self._entered = 0
@@ -312,6 +310,13 @@ async def _off_loop(call: Callable[[], R]) -> R:
 
 
 _SHORTEST_LEASE_MS = 100
+
+
+def _storage_of(given: str | Storage | None) -> Storage:
+    """The storage that was given or named; one that hands calls on by `__getattr__` is one too."""
+    if given is not None and callable(getattr(given, "commit", None)):
+        return cast("Storage", given)
+    return open_storage(storage_url(cast("str | None", given)).url)  # which refuses what is no text
 
 
 def _inside_a_task() -> bool:

@@ -21,7 +21,7 @@ from flowkit.saga import undo_spec
 
 P = ParamSpec("P")
 R = TypeVar("R")
-U = TypeVar("U")
+F = TypeVar("F", bound=Callable[..., object])
 Duration = float | int | timedelta | str
 
 
@@ -67,7 +67,7 @@ class _StepBase(Generic[P, R]):
     def __get__(self, instance: object, owner: type | None = None) -> Any:  # noqa: ANN401  # a bound method, as of any function
         return self if instance is None else types.MethodType(cast("Callable[..., object]", self), instance)
 
-    def compensate(self, undo: Callable[..., U]) -> Callable[..., U]:
+    def compensate(self, undo: F) -> F:
         """Say how to undo this step: the function gets its result, and its arguments if it takes them by name.
 
         The undo runs when the task (or the `saga` scope) around a completed call is left by an error (rule G1).

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Protocol, runtime_checkable
 
+from flowkit.config import redact
 from flowkit.errors import ConfigurationError
 from flowkit.records import (
     AnyOf,
@@ -113,7 +114,8 @@ def open_storage(url: str) -> Storage:
     known = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if not colon or scheme not in known:
         raise ConfigurationError(
-            f"storage URL {url!r} has no known scheme; write one of: {', '.join(f'{name}:' for name in sorted(known))}"
+            f"storage URL {redact(url)!r} has no known scheme; "
+            f"write one of: {', '.join(f'{name}:' for name in sorted(known))}"
         )
     try:
         factory: StorageFactory = known[scheme].load()

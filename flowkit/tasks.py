@@ -40,7 +40,7 @@ from flowkit.saga import undo_spec
 
 P = ParamSpec("P")
 R = TypeVar("R")
-U = TypeVar("U")
+F = TypeVar("F", bound=Callable[..., object])
 
 
 class _TaskBase(Generic[P, R]):
@@ -101,7 +101,7 @@ class _TaskBase(Generic[P, R]):
         }
         return type(self)(evolve(spec, **{name: value for name, value in given.items() if value is not None}))
 
-    def compensate(self, undo: Callable[..., U]) -> Callable[..., U]:
+    def compensate(self, undo: F) -> F:
         """Say how to undo a completed run of this task, for a parent that is rolled back (rule G1).
 
         The function gets the task's result, and its arguments if it takes them by name.
