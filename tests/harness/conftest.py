@@ -11,7 +11,7 @@ from flowkit_testing import Harness
 
 @pytest.fixture(autouse=True)
 def _harnesses_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A harness that a test makes by itself is closed after it, or its flow would count as open in those that follow."""
+    """A harness that a test makes by itself is closed after it: its flow would count as open in those that follow."""
     made: list[Harness] = []
     begin = Harness.__init__
 
