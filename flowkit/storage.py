@@ -8,7 +8,6 @@ atomically.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 from typing import Protocol, runtime_checkable
 
 from flowkit.config import redact
@@ -110,6 +109,8 @@ def open_storage(url: str) -> Storage:
     Raises:
         ConfigurationError: if the scheme is missing, unknown, or needs an extra that is not installed.
     """
+    from importlib.metadata import entry_points  # noqa: PLC0415  # a tenth of the time that `import flowkit` may take
+
     scheme, colon, _ = url.partition(":")
     known = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if not colon or scheme not in known:
