@@ -7,6 +7,7 @@ inside SQLite. Whoever holds the mutex must not begin to read: a fork shuts read
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -43,6 +44,7 @@ class Engine:
         self._busy_timeout_s = busy_timeout_s
         self._any_filesystem = any_filesystem
         self._rows: Rows | None = None
+        self._connections = 0  # of all threads, those of threads that have ended included
         self._signals: Signals | None = None
         self._start_afresh()
         forks.watch(self)
@@ -82,6 +84,7 @@ class Engine:
                 if self._rows is not None:
                     with suppress(StorageError), self.lock:  # the last connection checkpoints as it closes
                         self._give_up()
+                        self._close_strays()
                 self._rows = None
                 self._close_files()
         finally:
@@ -125,6 +128,7 @@ class Engine:
         for name, value in PRAGMAS.items():
             rows.pragma(name, value)
         rows.pragma("sqlite_synchronous", self._synchronous)
+        self._connections += 1
         self._settled.generation = self._generation
 
     def _give_up(self) -> None:
@@ -136,6 +140,21 @@ class Engine:
         if rows is not None:
             with suppress(sqlite3.Error):
                 rows.close()
+            if getattr(self._settled, "generation", 0) == self._generation:
+                self._connections -= 1
+
+    def _close_strays(self) -> None:
+        """Close the connections of other threads, which nobody can do but the garbage collector.
+
+        Each lies in a cycle with its own cache of statements, so dropping the last reference is not enough.
+        """
+        if self._connections:
+            frozen = gc.get_freeze_count()
+            gc.unfreeze()
+            gc.collect()
+            if frozen:
+                gc.freeze()
+            self._connections = 0
 
     # ---- using
 
@@ -250,6 +269,7 @@ class Engine:
     def after_fork_in_child(self) -> None:
         """Close what was inherited, without unlocking what the parent holds; the next use opens anew."""
         self._give_up()
+        self._close_strays()
         self.lock.close_inherited()
         self._close_signals()
         self._start_afresh()

@@ -1,9 +1,10 @@
 """What a fork must not find: a thread inside SQLite, or a lock that nobody in the child can let go of.
 
-Before a fork all users are led out and kept out. The child closes what it inherited. That is not what SQLite's
-documentation says ("do not even call sqlite3_close"), and it is tested: a connection that is leaked instead makes
-SQLite believe that the child holds file locks, which the kernel does not give to children; the next process to close
-the database then removes the write-ahead log under the child, and what the child commits is lost.
+Before a fork all users are led out and kept out. The child closes what it inherited, and that includes the connections
+of threads that it does not have. SQLite's documentation advises against it ("do not even call sqlite3_close"), and it
+is tested: a connection that is leaked instead makes SQLite believe that the child holds file locks, which the kernel
+does not give to children; the next process to close the database then removes the write-ahead log under the child, and
+what the child commits is lost. A connection that is closed while nobody is inside it does no harm.
 """
 
 from __future__ import annotations

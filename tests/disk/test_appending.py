@@ -171,6 +171,7 @@ def test_a_failed_batch_is_forgotten(disk: DiskStorage, born: Born, monkeypatch:
         patch.setattr("flowkit_disk.book.Book.write", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             disk.commit([Commit("run", lease.owner, lease.fence, f"c{base}", base, (b"lost",)) for base in (1, 2)])
+    assert append(disk, lease, 3) == Gap(1)
     assert isinstance(append(disk, lease, 1, b"kept"), Done)
     snapshot = disk.load("run")
     assert snapshot is not None

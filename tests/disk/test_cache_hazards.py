@@ -102,21 +102,23 @@ def test_a_value_overwritten_in_a_transaction_that_fails_is_kept(disk: DiskStora
     assert not list(disk.path.rglob("*.val"))
 
 
-def test_what_is_locked_is_not_retried_for_ever(opened: Open, born: Born) -> None:
+@pytest.mark.parametrize("how", ["append", "transaction"])
+def test_what_is_locked_is_not_retried_for_ever(opened: Open, born: Born, how: str) -> None:
     """`retry=True` would spin; here there is an error after the busy timeout, and nothing was applied."""
     storage = opened(busy_timeout_s=0.05)
     lease = born(storage)
     other = sqlite3.connect(storage.path / "cache.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    commit = Commit("run", lease.owner, lease.fence, "c", 0, (b"entry",))
+    spawn = (NewRun("child", "task", b""),) if how == "transaction" else ()
+    commit = Commit("run", lease.owner, lease.fence, "c", 0, (b"entry",), spawn=spawn)
     with pytest.raises(StorageError, match="locked"):
         storage.commit([commit])
-    with pytest.raises(StorageError, match="locked"):
-        storage.submit([NewRun("other", "task", b"")])
     other.execute("ROLLBACK")
     other.close()
+    snapshot = storage.load("run")
+    assert snapshot is not None
+    assert snapshot.entries == ()
     assert isinstance(storage.commit([commit])[0], Done)
-    assert storage.load("other") is None
 
 
 class Bomb:

@@ -125,6 +125,18 @@ def test_a_failure_that_stays_is_told(opened: Open, born: Born, faults: Faults) 
     assert isinstance(storage.commit([commit_of(lease, 1, b"second")])[0], Done)
 
 
+def test_a_queue_that_was_not_stored_is_forgotten(opened: Open, faults: Faults) -> None:
+    """What a failed transaction has numbered gets its number again, with its name."""
+    storage = opened()
+    faults.fail("COMMIT", BUSY, times=2)
+    with pytest.raises(StorageError):
+        storage.submit([NewRun("run", "first", b"")])
+    opened().submit([NewRun("other", "second", b"")])
+    storage.submit([NewRun("run", "first", b"")])
+    ready = [(count.task, count.ready) for count in opened().stats().queues]
+    assert ready == [("first", 1), ("second", 1)]
+
+
 @pytest.mark.parametrize("statement", ["BEGIN", "SELECT", "INSERT INTO Cache", "COMMIT"])
 @pytest.mark.parametrize("after", [False, True])
 def test_an_interrupt_leaves_no_transaction_behind(

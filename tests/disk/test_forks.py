@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from flowkit_disk import DiskStorage
 
 Open = Callable[..., DiskStorage]
 Born = Callable[..., Lease]
+LARGE = b"x" * 300_000
 Python = Callable[..., subprocess.Popen[str]]
 
 
@@ -64,15 +66,28 @@ def test_parent_and_child_both_go_on(disk: DiskStorage, born: Born) -> None:
     assert (length(disk, "parent"), length(disk, "child")) == (20, 20)
 
 
-def test_what_the_child_writes_after_the_parent_has_closed_is_kept(opened: Open, born: Born) -> None:
-    """A child that leaked the connections it inherited would lose this: SQLite would think that it holds the locks.
+@pytest.mark.parametrize("connections", ["mine", "of a thread that has ended", "of a thread that lives", "frozen"])
+def test_what_the_child_writes_after_the_parent_has_closed_is_kept(opened: Open, born: Born, connections: str) -> None:
+    """A child that leaks a connection it inherited would lose this: SQLite would think that it holds the locks.
 
     The parent closes the database, which removes the write-ahead log if nobody else holds it open.
     """
     storage = opened()
-    reader = Thread(target=lambda: length(storage, "run"))  # a second connection in the parent
-    reader.start()
-    reader.join()
+    ended, stop = Event(), Event()
+
+    def read() -> None:
+        length(storage, "run")
+        ended.set()
+        if connections == "of a thread that lives":
+            stop.wait(60)
+
+    thread = Thread(target=read)
+    if connections != "mine":
+        thread.start()
+        ended.wait(60)
+    if connections == "frozen":
+        thread.join()
+        gc.freeze()
     told, tell = os.pipe()
     ready, be_ready = os.pipe()
 
@@ -85,31 +100,16 @@ def test_what_the_child_writes_after_the_parent_has_closed_is_kept(opened: Open,
 
     pid = in_child(body)
     os.read(ready, 1)
+    gc.unfreeze()
+    stop.set()
+    if connections != "mine":
+        thread.join()
     storage.close()
     os.write(tell, b"!")
     assert succeeded(pid)
     for descriptor in (told, tell, ready, be_ready):
         os.close(descriptor)
     assert length(opened(), "child") == 10
-
-
-def test_a_thread_that_has_a_connection_when_another_one_forks(disk: DiskStorage, born: Born) -> None:
-    """The same with a connection of a thread that is alive, and is not there in the child."""
-    asked, stop = Event(), Event()
-
-    def read_and_stay() -> None:
-        length(disk, "run")
-        asked.set()
-        stop.wait(60)
-
-    thread = Thread(target=read_and_stay)
-    thread.start()
-    asked.wait(60)
-    pid = in_child(lambda: write(disk, born(disk, "child", "worker-of-child"), 0))
-    assert succeeded(pid)
-    stop.set()
-    thread.join()
-    assert length(disk, "child") == 1
 
 
 def test_forks_while_other_threads_read_and_write(disk: DiskStorage, born: Born) -> None:
@@ -181,6 +181,28 @@ def test_a_lease_shared_with_a_child_is_written_once(disk: DiskStorage, born: Bo
     assert not write(disk, lease, 1, b"of the parent")
     assert write(disk, lease, 2)
     assert length(disk, "run") == 3
+
+
+def test_files_made_in_advance_are_the_parents(disk: DiskStorage, born: Born) -> None:
+    """Parent and child never write to the same file, even at the same moment."""
+    write(disk, born(disk), 0, LARGE)
+    told, tell = os.pipe()
+    stop, stopped = os.pipe()
+
+    def body() -> bool:
+        with disk.ledger.blobs.staged([LARGE]) as staged:
+            os.write(tell, staged.names()[0].encode())
+            os.read(stop, 1)
+        return True
+
+    pid = in_child(body)
+    of_child = os.read(told, 100).decode()
+    with disk.ledger.blobs.staged([LARGE]) as staged:
+        assert staged.names() != [of_child]
+    os.write(stopped, b"!")
+    assert succeeded(pid)
+    for descriptor in (told, tell, stop, stopped):
+        os.close(descriptor)
 
 
 def test_large_payloads_after_a_fork(disk: DiskStorage, born: Born) -> None:
