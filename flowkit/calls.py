@@ -42,8 +42,12 @@ def with_key(spec: StepSpec, key: str) -> StepSpec:
 
 def take_key(frame: Frame, given: str | None) -> str:
     """The key of this call, taken when it is made, not when it is scheduled (rule I1)."""
-    frame.run.enter_call(frame.scope)
-    return frame.scope.next_key() if given is None else frame.scope.named_key(given)
+    scope = frame.scope
+    frame.run.enter_call(scope)
+    if given is not None:
+        return scope.named_key(given)
+    scope.ordinal += 1  # as `next_key` does, on the hot path
+    return f"{scope.prefix}{scope.ordinal}"
 
 
 def recall(run: Run, kind: str, key: str, name: str) -> Past | None:

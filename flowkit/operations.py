@@ -120,7 +120,8 @@ def _completed(run: Run, call: StepCall, value: object, at_ms: int, took_ms: int
     try:
         data = codec.to_json(value, spec.hint)
         raw = encode_done(codec, spec.kind, call.key, spec.name, at_ms, call.digest, took_ms, data)
-        check_size(run, raw)
+        if len(raw) > run.max_value_bytes:
+            check_size(run, raw)
         return raw, codec.from_json(data, spec.hint)
     except SerializationError as error:
         raise SerializationError(f"step {spec.name!r} of run {run.id!r} returned what cannot be stored: {error}") from (
