@@ -12,9 +12,11 @@ from __future__ import annotations
 from attrs import define
 
 from flowkit.records import Commit, Done, Go, RunStatus
+from flowkit_disk.logrows import PACKED
 from flowkit_disk.runrow import Run
 
 REMEMBERED_AT_MOST = 10_000  # runs
+SMALL_BYTES = 1024  # of a commit that is worth a copy; bounds what is remembered of a run as well
 
 
 @define(eq=False)
@@ -30,6 +32,8 @@ class Hint:
     position: int
     length: int
     last_commit: str | None
+    block: list[tuple[bytes, ...]] | None = None  # the entries of each commit since a multiple of PACKED; None: not all
+    block_base: int = 0
 
     def fits(self, commit: Commit) -> bool:
         """Whether a commit only appends to what we remember."""
@@ -45,8 +49,21 @@ class Hint:
             and not (commit.consume or commit.spawn or commit.send)
         )
 
-    def appended(self, commit: Commit, now_ms: int) -> Done:
-        """The commit was appended."""
+    def ends_block(self) -> bool:
+        """Whether one more commit completes a block that can be copied into one row."""
+        return self.block is not None and len(self.block) == PACKED - 1
+
+    def appended(self, commit: Commit, size: int, now_ms: int) -> Done:
+        """The commit was appended, with so many bytes of entries."""
+        block = self.block
+        if self.position % PACKED == 0:
+            self.block = [commit.entries] if size <= SMALL_BYTES else None
+            self.block_base = self.length
+        elif block is not None:
+            if size <= SMALL_BYTES:
+                block.append(commit.entries)
+            else:
+                self.block = None
         self.position += 1
         self.length += len(commit.entries)
         self.last_commit = commit.commit_id

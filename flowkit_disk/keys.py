@@ -33,6 +33,11 @@ def entry(number: int, position: int) -> str:
     return f"j|{number}-{len(digits)}{digits}"
 
 
+def pack(number: int, position: int) -> str:
+    """A copy of the rows that begin with this one, in one row."""
+    return f"p|{number}|{position}"
+
+
 def position(entry_key: str) -> int:
     """The position that such a key says."""
     return int(entry_key[entry_key.index("-") + 2 :])

@@ -15,7 +15,7 @@ from flowkit_disk.engine import CHECKPOINT_PAGES, Engine
 from flowkit_disk.failures import LockedError, damaged
 from flowkit_disk.hints import Hints
 from flowkit_disk.lanes import Lanes
-from flowkit_disk.logrows import Kind, LogRow, pack_commit, pack_row
+from flowkit_disk.logrows import PACKED, Kind, LogRow, pack_commit, pack_many, pack_row
 from flowkit_disk.reading import RestlessError
 from flowkit_disk.rows import Rows, pages_of
 from flowkit_disk.runrow import Place
@@ -102,7 +102,7 @@ class Ledger:
         try:
             hint = hints.get(commit.run_id)
             rows = engine.ready()
-            if hint is None or rows is None or not hint.fits(commit):
+            if hint is None or rows is None or not hint.fits(commit) or hint.ends_block():
                 return None
             value, tag = pack_commit(hint.length, now_ms, commit.commit_id, commit.entries)
             if len(value) > LARGE_BYTES:
@@ -110,7 +110,7 @@ class Ledger:
             key = keys.entry(hint.number, hint.position + 1)
             if engine.signals.view[EPOCH] != hints.epoch or not rows.add_raw(key, value, None, _FALSE, tag):
                 return None
-            done = hint.appended(commit, now_ms)
+            done = hint.appended(commit, len(value), now_ms)
             watched = engine.signals.view[WATCHERS] != NOBODY  # after the commit: whoever comes later sees its row
             rows.pages += pages_of(value)
             if rows.pages >= CHECKPOINT_PAGES:
@@ -141,11 +141,18 @@ class Ledger:
             return None
         parts = tuple(book.staged.part(entry) for entry in commit.entries)
         row = LogRow(Kind.COMMIT, hint.length, book.now_ms, commit.commit_id, parts)
-        if not book.rows.add(keys.entry(hint.number, hint.position + 1), *pack_row(row)):
+        value, tag = pack_row(row)
+        if not book.rows.add(keys.entry(hint.number, hint.position + 1), value, tag):
             return None
         book.own(parts)
         book.changed.add(commit.run_id)
-        return hint.appended(commit, book.now_ms)  # if the transaction fails, all hints are forgotten
+        size = sum(len(entry) for entry in commit.entries)
+        done = hint.appended(commit, size, book.now_ms)  # if the transaction fails, all hints are forgotten
+        if hint.block is not None and len(hint.block) == PACKED:
+            start = hint.position - PACKED + 1
+            book.rows.put(keys.pack(hint.number, start), *pack_many(hint.block_base, hint.block))
+            hint.block = None
+        return done
 
     # ---- reading
 

@@ -21,6 +21,9 @@ _REF = Struct(">32sQI")
 _IN_FILE, _NOTE = "b", "n"
 
 
+PACKED = 64  # commits of which there may be a copy in one row, beginning with positions 1, 65, 129...
+
+
 class Kind(IntEnum):
     """What a row tells of."""
 
@@ -126,6 +129,35 @@ def unpack_row(value: bytes, tag: str) -> LogRow:
     if start != len(value):
         raise ValueError("a log row is cut short")
     return LogRow(Kind(int(kind)), int(base), int(at_ms), commit_id, tuple(parts), note)
+
+
+@reads_rows
+def unpack_entries(value: bytes, tag: str) -> tuple[int, tuple[Part, ...]]:
+    """How many journal entries stand before a row, and those in it; short for the commonest rows."""
+    kind, base, _, sizes, _ = tag.split(" ", 4)
+    if kind == "1" and sizes.isdigit() and int(sizes) == len(value):
+        return int(base), (value,)
+    row = unpack_row(value, tag)
+    return row.base, row.entries
+
+
+def pack_many(base: int, commits: Iterable[tuple[bytes, ...]]) -> tuple[bytes, str]:
+    """The value and tag of a copy of the entries of commits in a row."""
+    entries = [entry for commit in commits for entry in commit]
+    return b"".join(entries), f"{base} {','.join([str(len(entry)) for entry in entries])}"
+
+
+@reads_rows
+def unpack_many(value: bytes, tag: str) -> tuple[int, tuple[bytes, ...]]:
+    """What `pack_many` made: how many journal entries stand before it, and those in it."""
+    base, sizes = tag.split(" ")
+    start, found = 0, []
+    for size in map(int, sizes.split(",")):
+        found.append(value[start : start + size])
+        start += size
+    if start != len(value):
+        raise ValueError("a row of many is cut short")
+    return int(base), tuple(found)
 
 
 @reads_rows

@@ -12,7 +12,7 @@ from flowkit_disk import keys
 from flowkit_disk.book import Book
 from flowkit_disk.changes import Changes
 from flowkit_disk.ledger import Ledger
-from flowkit_disk.logrows import Kind, Part, refs, unpack_part, unpack_row
+from flowkit_disk.logrows import PACKED, Kind, Part, refs, unpack_part, unpack_row
 from flowkit_disk.rows import Rows
 from flowkit_disk.runrow import Place
 
@@ -118,3 +118,5 @@ def _clear_row(rows: Rows, number: int, position: int) -> None:
     for message_id in received:
         rows.drop(keys.message(number, message_id))
     rows.drop(key)
+    if position % PACKED == 1:
+        rows.drop(keys.pack(number, position))

@@ -11,7 +11,18 @@ from typing import TypeVar
 
 from flowkit.records import Message, MessageKind, RunHeader, Snapshot
 from flowkit_disk import keys
-from flowkit_disk.logrows import Kind, LogRow, Part, entries_before_and_in, unpack_part, unpack_row, unpack_tail
+from flowkit_disk.logrows import (
+    PACKED,
+    Kind,
+    LogRow,
+    Part,
+    entries_before_and_in,
+    unpack_entries,
+    unpack_many,
+    unpack_part,
+    unpack_row,
+    unpack_tail,
+)
 from flowkit_disk.rows import Rows
 from flowkit_disk.runrow import Place, Run, add_tail, unpack_run
 
@@ -74,13 +85,12 @@ def _last_position(rows: Rows, run: Run) -> int:
 
 
 class _Reader:
-    """Reads the log of one run, each row once. A row that is missing means that the run was purged meanwhile."""
+    """Reads the log of one run. A row that is missing means that the run was purged meanwhile."""
 
     def __init__(self, rows: Rows, run: Run, fetch: Fetch) -> None:
         self._rows = rows
         self._run = run
         self._fetch = fetch
-        self._seen: dict[int, LogRow] = {}
 
     def snapshot(self, after: int, limit: int | None, now_ms: int) -> Snapshot | None:
         try:
@@ -105,12 +115,21 @@ class _Reader:
         found: list[bytes] = []
         position = self._position_after(after) if after < end else run.position + 1
         while position <= run.position and after + len(found) < end:
-            row = self._row(position)
-            skipped = max(0, after - row.base)
+            base, parts, position = self._rows_at(position)
+            skipped = max(0, after - base)
             wanted = end - after - len(found)
-            found.extend(self._fetch(part) for part in row.entries[skipped : skipped + wanted])
-            position += 1
+            found += [
+                part if isinstance(part, bytes) else self._fetch(part) for part in parts[skipped : skipped + wanted]
+            ]
         return tuple(found)
+
+    def _rows_at(self, position: int) -> tuple[int, tuple[Part, ...], int]:
+        """The entries of a row, or of many if there is a copy of them; how many stand before; where to go on."""
+        if position % PACKED == 1 and position + PACKED <= self._run.position + 1:
+            many = self._rows.get_tagged(keys.pack(self._run.number, position))
+            if many is not None:
+                return *unpack_many(*many), position + PACKED
+        return *unpack_entries(*self._packed(position)), position + 1
 
     def _position_after(self, after: int) -> int:
         """The first row of the log that holds an entry behind that many."""
@@ -129,7 +148,7 @@ class _Reader:
         waiting: dict[str, Message] = {}
         if run.inbox:
             for position in range(run.floor + 1, run.position + 1):
-                row = self._row(position)
+                row = unpack_row(*self._packed(position))
                 for message_id in row.note.consume:
                     waiting.pop(message_id, None)
                 if row.kind is Kind.MESSAGE and row.note.message_kind != MessageKind.CANCEL:
@@ -139,12 +158,6 @@ class _Reader:
     def _message(self, row: LogRow) -> Message:
         note = row.note
         return Message(note.message_id, MessageKind(note.message_kind), note.message_name, self._fetch(row.parts[0]))
-
-    def _row(self, position: int) -> LogRow:
-        row = self._seen.get(position)
-        if row is None:
-            row = self._seen[position] = unpack_row(*self._packed(position))
-        return row
 
     def _packed(self, position: int) -> tuple[bytes, str]:
         return _found(self._rows.get_tagged(keys.entry(self._run.number, position)))

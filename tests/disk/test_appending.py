@@ -194,6 +194,48 @@ def _now(storage: DiskStorage, lease: Lease, base: int) -> int:
     return snapshot.header.updated_at_ms
 
 
+@pytest.mark.parametrize("begin", [0, 1, 30])
+def test_a_long_journal_is_read_by_the_block(statements: list[str], opened: Open, born: Born, begin: int) -> None:
+    """Every 64 commits are copied into one row, so that resuming a long run does not take a read for each."""
+    storage = opened()
+    lease = born(storage)
+    for n in range(begin):
+        storage.send("run", Message(f"m{n}", MessageKind.CANCEL))
+    entries: list[bytes] = []
+    while len(entries) < 300:
+        some = tuple(b"%d" % (len(entries) + n) for n in range(1 + (len(entries) % 5 == 0)))
+        storage.commit([Commit("run", lease.owner, lease.fence, f"c{len(entries)}", len(entries), some)])
+        entries += some
+    statements.clear()
+    snapshot = storage.load("run")
+    assert snapshot is not None
+    assert snapshot.entries == tuple(entries)
+    assert len(statements) < 130 + 2 * begin
+    for after, limit in ((0, 10), (63, 2), (64, 1), (65, 200), (130, None), (299, 5), (len(entries), None)):
+        page = storage.load("run", after, limit)
+        assert page is not None
+        assert page.entries == tuple(entries[after : None if limit is None else after + limit])
+
+
+def test_a_block_with_something_else_in_it_is_read_row_by_row(disk: DiskStorage, opened: Open, born: Born) -> None:
+    """Large entries, messages and other owners are no part of a copy."""
+    lease = born(disk)
+    entries: list[bytes] = []
+    for n in range(200):
+        entry = bytes(5000) if n == 70 else b"%d" % n
+        if n == 140:
+            opened().send("run", Message("id", MessageKind.EVENT))
+        assert isinstance(append(disk, lease, n, entry), Done)
+        entries.append(entry)
+    lease = take_over(disk)
+    for n in range(200, 300):
+        assert isinstance(append(disk, lease, n, b"%d" % n), Done)
+        entries.append(b"%d" % n)
+    snapshot = opened().load("run")
+    assert snapshot is not None
+    assert snapshot.entries == tuple(entries)
+
+
 def test_the_first_commit_after_opening_anew(disk: DiskStorage, opened: Open, born: Born) -> None:
     """D7: an owner whose process lost its storage for a moment goes on under its lease."""
     lease = born(disk)
