@@ -210,7 +210,7 @@ def test_a_long_journal_is_read_by_the_block(statements: list[str], opened: Open
     snapshot = storage.load("run")
     assert snapshot is not None
     assert snapshot.entries == tuple(entries)
-    assert len(statements) < 130 + 2 * begin
+    assert len(statements) < 150 + begin
     for after, limit in ((0, 10), (63, 2), (64, 1), (65, 200), (130, None), (299, 5), (len(entries), None)):
         page = storage.load("run", after, limit)
         assert page is not None
