@@ -2,7 +2,8 @@
 
 A file is written and synced in `spool/` before the transaction that names it, and moved to its place after that.
 Whatever a crash leaves in `spool/` is either named by a row, and moved then, or by none, and removed. So files are
-looked through only there, however many there are.
+looked through only there, however many there are. They carry no checksum, as SQLite's rows carry none: one of a
+megabyte costs as much as writing it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
-from zlib import crc32
 
 from flowkit_disk.directory import sync_directory
 from flowkit_disk.failures import damaged, translate
@@ -102,7 +102,7 @@ class Blobs:
         for path in (self._home(part.name), self._spool / part.name, self._home(part.name)):
             with self._translated(), suppress(FileNotFoundError):
                 data = path.read_bytes()
-                if len(data) != part.size or crc32(data) != part.crc:
+                if len(data) != part.size:
                     raise damaged(self._folder.parent, f"the payload in {path.name}")
                 return data
         raise LookupError(part.name)
@@ -142,7 +142,7 @@ class Blobs:
             raise
         finally:
             os.close(descriptor)
-        return BlobRef(name, len(payload), crc32(payload))
+        return BlobRef(name, len(payload))
 
     def _open_blank(self) -> tuple[str, int]:
         """An empty file whose name survives a power cut already: one sync of the spool serves many payloads."""

@@ -18,12 +18,12 @@ from flowkit.errors import FlowkitError, StorageError
 from flowkit_disk import failures, forks
 from flowkit_disk.directory import Directory
 from flowkit_disk.locks import WriteLock
-from flowkit_disk.rows import PRAGMAS, Rows, probe
+from flowkit_disk.rows import PRAGMAS, Rows, create, probe
 from flowkit_disk.signals import Signals
 
 T = TypeVar("T")
 
-CHECKPOINT_PAGES = 8192  # 32 MiB of write-ahead log
+CHECKPOINT_PAGES = 8192  # 16 MiB of write-ahead log
 
 
 class Engine:
@@ -112,7 +112,9 @@ class Engine:
     def _open_cache(self) -> Rows:
         try:
             new = self.directory.begin()
-            if not new:
+            if new:
+                create(self.directory.database)
+            else:
                 probe(self.directory.database, self._busy_timeout_s)
             rows = Rows(self.directory.path, self._busy_timeout_s)
             if new:

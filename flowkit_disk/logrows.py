@@ -1,7 +1,7 @@
 """The rows of a run's log: everything that happened to it, in order, never rewritten.
 
 The value of a row is its parts, one behind the other; its tag is text that says the rest:
-`kind journal-length-before time sizes commit-id`, for example `1 12 1763777777777 310,b44 token:order-42:13`.
+`kind journal-length-before time sizes commit-id`, for example `1 12 1763777777777 310,b40 token:order-42:13`.
 A size with a `b` is that of a reference to a payload in a file of its own, one with an `n` that of a note in JSON.
 So the commonest row, a commit of one entry, is written without a copy of the entry.
 """
@@ -17,7 +17,7 @@ from attrs import field, frozen
 
 from flowkit_disk.failures import reads_rows
 
-_REF = Struct(">32sQI")
+_REF = Struct(">32sQ")
 _IN_FILE, _NOTE = "b", "n"
 
 
@@ -38,17 +38,16 @@ class BlobRef:
 
     name: str  # 32 hexadecimal digits
     size: int
-    crc: int
 
     def packed(self) -> bytes:
         """As it stands in a row."""
-        return _REF.pack(self.name.encode("ascii"), self.size, self.crc)
+        return _REF.pack(self.name.encode("ascii"), self.size)
 
     @staticmethod
     def unpacked(data: bytes) -> BlobRef:
         """What `packed` made."""
-        name, size, crc = _REF.unpack(data)
-        return BlobRef(name.decode("ascii"), size, crc)
+        name, size = _REF.unpack(data)
+        return BlobRef(name.decode("ascii"), size)
 
 
 Part = bytes | BlobRef

@@ -31,7 +31,7 @@ PRAGMAS: dict[str, int | str] = {
     "sqlite_wal_autocheckpoint": 0,  # `Engine` checkpoints, under a lock between processes
     "sqlite_synchronous": 1,  # while opening: each setting that is written costs no fsync; `Engine` sets the real one
 }
-_PAGE = 4096
+_PAGE = 2048  # half of SQLite's default: rows are small, and every write logs the pages it touches whole
 _PAGES_OF_A_ROW = 5  # the table, two indexes, diskcache's counters, and a split now and then
 _RAW = 1  # diskcache's mode for a value that lies in its row as it is
 
@@ -154,6 +154,20 @@ def _text(tag: object) -> str:
 
 def _refuse(what: str) -> NoReturn:
     raise StorageError(f"the disk storage keeps bytes under text keys; {what} was not written by flowkit")
+
+
+def create(database: Path) -> None:
+    """Make an empty database: the size of its pages is fixed by whoever comes first.
+
+    Raises:
+        sqlite3.Error: as SQLite says.
+    """
+    connection = sqlite3.connect(database, isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA page_size = {_PAGE}")
+        connection.execute("PRAGMA journal_mode = wal").fetchone()
+    finally:
+        connection.close()
 
 
 def probe(database: Path, busy_timeout_s: float) -> None:

@@ -47,7 +47,10 @@ def test_settings_that_keep_everything(disk: DiskStorage, name: str, value: obje
     assert setting(disk, name) == value
 
 
-@pytest.mark.parametrize(("name", "value"), [("wal_autocheckpoint", 0), ("mmap_size", 0), ("journal_mode", "wal")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("wal_autocheckpoint", 0), ("mmap_size", 0), ("journal_mode", "wal"), ("auto_vacuum", 0), ("page_size", 2048)],
+)
 def test_pragmas_hold_in_every_thread(disk: DiskStorage, name: str, value: object) -> None:
     """Each thread has a connection of its own."""
     found: list[object] = []
