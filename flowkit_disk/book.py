@@ -9,6 +9,7 @@ from flowkit.records import NewRun
 from flowkit_disk import keys
 from flowkit_disk.blobs import Staged
 from flowkit_disk.blocks import NAMES, NOBODY, RUNS, Block, block_of, code, codes_of, number_of
+from flowkit_disk.failures import reads_rows
 from flowkit_disk.lanes import Lanes
 from flowkit_disk.logrows import NO_NOTE, Kind, LogRow, Note, Part, pack_part, pack_row, refs, unpack_tail
 from flowkit_disk.rows import Rows
@@ -34,6 +35,7 @@ class Book:
         self._blocks: dict[int, Block] = {}
         self._dirty_blocks: set[int] = set()
         self._last_block: int | None = None
+        self._names: dict[int, list[str]] = {}
 
     # ---- runs
 
@@ -184,10 +186,9 @@ class Book:
 
     def _add_name(self, run: Run) -> None:
         row, place = divmod(run.number - 1, NAMES)
-        data = self.rows.get(keys.names(row))
-        known = [] if data is None else json.loads(data)
-        known[place:] = [run.run_id]
-        self.rows.put(keys.names(row), json.dumps(known).encode())
+        if row not in self._names:
+            self._names[row] = _names_of(self.rows, row)
+        self._names[row][place:] = [run.run_id]
 
     # ---- the end
 
@@ -198,6 +199,8 @@ class Book:
             if run is not None:
                 self.rows.put(keys.run(run_id), pack_run(run))
                 self._mark(run.number, code(run.status, run.place))
+        for row, names in self._names.items():
+            self.rows.put(keys.names(row), json.dumps(names).encode())
         for number in self._dirty_blocks:
             block = self._blocks[number]
             if any(block.codes) or number == self._last():  # the last one stays: it says which numbers are taken
@@ -217,6 +220,11 @@ def extent(rows: Rows) -> tuple[int, int]:
 def run_id_of(rows: Rows, number: int) -> str | None:
     """The id of the run of a number, purged or not."""
     row, place = divmod(number - 1, NAMES)
-    data = rows.get(keys.names(row))
-    known = [] if data is None else json.loads(data)
+    known = _names_of(rows, row)
     return known[place] if place < len(known) else None
+
+
+@reads_rows
+def _names_of(rows: Rows, row: int) -> list[str]:
+    data = rows.get(keys.names(row))
+    return [] if data is None else [str(name) for name in json.loads(data)]

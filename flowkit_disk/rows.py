@@ -26,6 +26,7 @@ KEEP_EVERYTHING = {
 }
 PRAGMAS: dict[str, int | str] = {
     "sqlite_auto_vacuum": 0,
+    "sqlite_cache_size": 16_384,  # pages, 32 MiB at most for each thread
     "sqlite_journal_mode": "wal",
     "sqlite_mmap_size": 0,
     "sqlite_wal_autocheckpoint": 0,  # `Engine` checkpoints, under a lock between processes
