@@ -55,7 +55,7 @@ class Queue:
 
     The kernel serves those who are blocked in `flock` in turn, but lets nobody give up; asking again and again allows
     for a timeout, but some process then waits for seconds while another one takes the lock over and over (measured:
-    docs/decisions/0003-disk-layout.md). So a thread of our own is blocked, and it is the caller who gives up.
+    docs/decisions/0006-disk-layout.md). So a thread of our own is blocked, and it is the caller who gives up.
     """
 
     def __init__(self, path: Path) -> None:
