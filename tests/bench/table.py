@@ -28,8 +28,8 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        """Whether the limit holds."""
-        return self.metric.limit.holds(self.flowkit, self.ratio)
+        """Whether the limit holds, if there is one."""
+        return self.metric.limit is None or self.metric.limit.holds(self.flowkit, self.ratio)
 
 
 def read_baseline() -> dict[str, float]:
@@ -55,8 +55,8 @@ def cells(row: Row, baseline: dict[str, float]) -> tuple[str, ...]:
         row.metric.against,
         f"{row.ratio:.2f}",
         "new" if kept is None else f"{kept:.2f} ({row.ratio / kept - 1:+.0%})",
-        str(row.metric.limit),
-        "yes" if row.ok else "NO",
+        "" if row.metric.limit is None else str(row.metric.limit),
+        "" if row.metric.limit is None else "yes" if row.ok else "NO",
     )
 
 
