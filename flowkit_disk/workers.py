@@ -5,11 +5,11 @@ The kernel lets go of the lock when a process dies, however it dies, so nobody w
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from fcntl import LOCK_SH, flock
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -104,7 +104,7 @@ class Workers:
     def _share(self, path: Path, worker: str) -> int:
         for _ in range(_TRIES):
             descriptor = open_lock(path)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            flock(descriptor, LOCK_SH)
             with suppress(FileNotFoundError):
                 if path.stat().st_ino == os.fstat(descriptor).st_ino:  # nobody has removed it meanwhile
                     os.pwrite(descriptor, f"{os.getpid()} {worker}\n".encode("utf-8", "replace"), 0)
