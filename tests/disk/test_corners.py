@@ -28,7 +28,7 @@ from flowkit.records import (
     RunQuery,
     RunStatus,
 )
-from flowkit_disk import DiskStorage, workers
+from flowkit_disk import DiskStorage
 from flowkit_disk.locks import Queue, WriteLock
 from flowkit_disk.logrows import Part
 from flowkit_disk.rows import BytesDisk
@@ -133,7 +133,7 @@ def test_a_worker_whose_file_is_removed_as_it_takes_it(tmp_path: Path, monkeypat
             file.unlink()
         flock(descriptor, operation)
 
-    monkeypatch.setattr(workers.fcntl, "flock", remove_first)
+    monkeypatch.setattr("flowkit_disk.workers.flock", remove_first)
     mine, others = Workers(tmp_path), Workers(tmp_path)
     mine.hold("worker")
     assert removed
@@ -151,7 +151,7 @@ def test_a_file_of_a_worker_that_is_removed_again_and_again(tmp_path: Path, monk
         for file in tmp_path.iterdir():
             file.unlink()
 
-    monkeypatch.setattr(workers.fcntl, "flock", remove)
+    monkeypatch.setattr("flowkit_disk.workers.flock", remove)
     mine = Workers(tmp_path)
     with pytest.raises(StorageError):
         mine.hold("worker")
