@@ -33,8 +33,6 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class LockedError(StorageError):
     """Someone else holds the storage; nothing was tried, so nothing was applied."""
 
-    transient = True  # the same call may well succeed a little later
-
 
 def locked(path: Path, waited_s: float) -> LockedError:
     """The error for a storage that stayed locked for the whole busy timeout."""

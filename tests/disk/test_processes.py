@@ -180,9 +180,8 @@ def test_a_process_that_holds_the_lock_for_too_long(opened: Open, born: Born) ->
     flock(descriptor, LOCK_EX)
     commit = Commit("run", lease.owner, lease.fence, "c", 0, (b"entry",))
     for _ in range(2):
-        with pytest.raises(StorageError, match="locked by another process") as caught:
+        with pytest.raises(StorageError, match="locked by another process"):
             storage.commit([commit])
-        assert getattr(caught.value, "transient", False), "worth asking again"
     snapshot = storage.load("run")
     assert snapshot is not None, "reading needs no lock"
     assert snapshot.entries == ()
