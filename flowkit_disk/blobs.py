@@ -45,6 +45,9 @@ class Staged:
         """All that were written."""
         return [ref.name for ref in self._refs.values()]
 
+    def __bool__(self) -> bool:
+        return bool(self._refs)
+
     def __contains__(self, payload: bytes) -> bool:
         return id(payload) in self._refs
 

@@ -15,7 +15,7 @@ from flowkit_disk.engine import CHECKPOINT_PAGES, Engine
 from flowkit_disk.failures import LockedError, damaged
 from flowkit_disk.hints import Hints
 from flowkit_disk.lanes import Lanes
-from flowkit_disk.logrows import PACKED, Kind, LogRow, pack_commit, pack_many, pack_row
+from flowkit_disk.logrows import PACKED, Kind, LogRow, Part, pack_commit, pack_many, pack_row
 from flowkit_disk.reading import RestlessError
 from flowkit_disk.rows import Rows, pages_of
 from flowkit_disk.runrow import Place
@@ -139,12 +139,16 @@ class Ledger:
         hint = self.hints.get(commit.run_id)
         if hint is None or book.has_read(commit.run_id) or not hint.fits(commit):
             return None
-        parts = tuple(book.staged.part(entry) for entry in commit.entries)
-        row = LogRow(Kind.COMMIT, hint.length, book.now_ms, commit.commit_id, parts)
-        value, tag = pack_row(row)
+        parts: tuple[Part, ...] = commit.entries
+        if book.staged:
+            parts = tuple(book.staged.part(entry) for entry in commit.entries)
+            value, tag = pack_row(LogRow(Kind.COMMIT, hint.length, book.now_ms, commit.commit_id, parts))
+        else:
+            value, tag = pack_commit(hint.length, book.now_ms, commit.commit_id, commit.entries)
         if not book.rows.add(keys.entry(hint.number, hint.position + 1), value, tag):
             return None
-        book.own(parts)
+        if book.staged:
+            book.own(parts)
         book.changed.add(commit.run_id)
         size = sum(len(entry) for entry in commit.entries)
         done = hint.appended(commit, size, book.now_ms)  # if the transaction fails, all hints are forgotten
