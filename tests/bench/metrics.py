@@ -17,7 +17,8 @@ class AtMost:
         """Whether a result is within it."""
         return ratio <= self.ratio
 
-    def __str__(self) -> str:
+    def text(self, _bare: float) -> str:
+        """As a cell of the table."""
         return f"≤ {self.ratio:g}"
 
 
@@ -31,7 +32,8 @@ class AtLeast:
         """Whether a result is within it."""
         return ratio >= self.ratio
 
-    def __str__(self) -> str:
+    def text(self, _bare: float) -> str:
+        """As a cell of the table."""
         return f"≥ {self.ratio:g}"
 
 
@@ -46,14 +48,19 @@ class Within:
     seconds: float
     reference: float | None = None  # seconds that the bare side takes; None: the limit holds as it is
 
+    def here(self, bare: float) -> float:
+        """The limit on a machine that takes so many seconds for the reference work."""
+        return self.seconds * (1.0 if self.reference is None else max(1.0, bare / self.reference))
+
     def holds(self, seconds: float, ratio: float) -> bool:
         """Whether a result is within it."""
-        bare = seconds / ratio
-        slower = 1.0 if self.reference is None else max(1.0, bare / self.reference)
-        return seconds <= self.seconds * slower
+        return seconds <= self.here(seconds / ratio)
 
-    def __str__(self) -> str:
-        return f"≤ {self.seconds * 1000:g} ms" if self.seconds >= MS else f"≤ {self.seconds / US:g} µs"
+    def text(self, bare: float) -> str:
+        """As a cell of the table."""
+        limit = f"≤ {self.seconds * 1000:g} ms" if self.seconds >= MS else f"≤ {self.seconds / US:g} µs"
+        here = self.here(bare)
+        return limit if here == self.seconds else f"{limit}, here {here / US:.0f}"
 
 
 Limit = AtMost | AtLeast | Within
