@@ -116,6 +116,13 @@ class Process:
         """Let a step end."""
         (self.folder / f"go {name}").touch()
 
+    def wait_until_it_waits(self) -> None:
+        """Until the run has let go, and waits for a time."""
+        with Flow(f"disk:{self.folder / 'runs'}", worker=False) as flow:
+            while flow.handle("r").status() is not RunStatus.WAITING:
+                assert self.popen.poll() is None, self.popen.communicate()
+                threading.Event().wait(0.01)
+
     def end(self) -> tuple[int, str, str]:
         """Wait for its end: exit code, stdout, the rest of stderr."""
         out, err = self.popen.communicate()
@@ -187,6 +194,7 @@ def test_waiting_run_stops_at_once_and_keeps_its_timer(start: Callable[..., Proc
     process = start(*run(task))
     process.let_go("one")
     process.read_until("sleep waits")
+    process.wait_until_it_waits()
     process.popen.send_signal(signal.SIGTERM)
     code, _, err = process.end()
     assert code == 143
