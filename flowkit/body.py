@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from attrs import frozen
 
 from flowkit.codec import Json
-from flowkit.codec_errors import live_error
+from flowkit.codec.errors import live_error
 from flowkit.documents import ReplyTo, encode_error, encode_value
 from flowkit.effects import End, Operation, Outcome, Pause, Raised, Record, Reload, RunBody
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase, encode

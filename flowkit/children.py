@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from attrs import frozen
 
-from flowkit.codec_errors import error_from_json
+from flowkit.codec.errors import error_from_json
 from flowkit.documents import result_json
 from flowkit.effects import Advance, ChildAnswer, ChildEnded, Listen, Operation, Record, Tell
 from flowkit.entries import Entry, Kind, Phase

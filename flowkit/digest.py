@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from zlib import crc32
 
-from flowkit.codec_base import TAG, VALUE, Codec, Json, text_encoder
+from flowkit.codec.base import TAG, VALUE, Codec, Json, text_encoder
 
 _MISSING = object()
 _WIDEST = 1 << 64

@@ -8,7 +8,7 @@ from typing import Final
 from attrs import frozen
 
 from flowkit.codec import Codec, Json
-from flowkit.codec_errors import error_from_json
+from flowkit.codec.errors import error_from_json
 from flowkit.effects import Outcome, Raised, Returned
 from flowkit.errors import RunBlocked, SerializationError
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from attrs import define, evolve, field, frozen
 
 from flowkit.codec import Json
-from flowkit.codec_errors import error_from_json, live_error
+from flowkit.codec.errors import error_from_json, live_error
 from flowkit.digest import ArgumentDigest
 from flowkit.effects import Invoke, Operation, Pause, Record, Returned
 from flowkit.entries import Entry, Kind, Phase, encode, encode_done

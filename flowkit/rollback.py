@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flowkit.codec import Json
-from flowkit.codec_errors import error_from_json, live_error
+from flowkit.codec.errors import error_from_json, live_error
 from flowkit.digest import ArgumentDigest
 from flowkit.effects import Operation, Record
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase

@@ -12,7 +12,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 from attrs import frozen
 
 from flowkit.calls import call_step, call_step_async, refuse_foreign_task, require_async, spec_of, take_key
-from flowkit.codec_errors import live_error
+from flowkit.codec.errors import live_error
 from flowkit.committer import Change
 from flowkit.durations import Duration, seconds
 from flowkit.effects import Outcome, Raised, Returned

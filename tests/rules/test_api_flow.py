@@ -18,7 +18,7 @@ from flowkit import (
     task,
 )
 from flowkit.codec import JsonCodec
-from flowkit.codec_base import Json
+from flowkit.codec.base import Json
 from flowkit.memory import MemoryStorage
 from tests.rules.conftest import PATIENCE_S, Body, Colour, Process, Store, eventually
 

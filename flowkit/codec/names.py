@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import PurePath
 from types import ModuleType
 
-from flowkit.codec_base import ClassNotFound
+from flowkit.codec.base import ClassNotFound
 
 _MAINS = ("__main__", "__mp_main__")  # the second is what multiprocessing calls the main module of a spawned child
 

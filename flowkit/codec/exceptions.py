@@ -6,8 +6,8 @@ from contextvars import ContextVar
 from types import GetSetDescriptorType, MemberDescriptorType, TracebackType
 from typing import cast
 
-from flowkit.codec_base import ClassNotFound, Codec, Json, Unencodable
-from flowkit.codec_names import class_name, find_class, reachable
+from flowkit.codec.base import ClassNotFound, Codec, Json, Unencodable
+from flowkit.codec.names import class_name, find_class, reachable
 from flowkit.errors import SerializationError
 
 Descriptor = GetSetDescriptorType | MemberDescriptorType

@@ -16,7 +16,7 @@ from typing import Any, cast
 import attrs
 from attrs import frozen
 
-from flowkit.codec_base import Json, Plan, Unencodable
+from flowkit.codec.base import Json, Plan, Unencodable
 from flowkit.errors import SerializationError
 
 EXTRAS = "$attrs"

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from typing import cast
 
-from flowkit.codec_base import ClassNotFound, Codec, Json
-from flowkit.codec_exceptions import cause_of, decode_exception, encode_exception, text_of, traceback_of
-from flowkit.codec_names import class_name
+from flowkit.codec.base import ClassNotFound, Codec, Json
+from flowkit.codec.exceptions import cause_of, decode_exception, encode_exception, text_of, traceback_of
+from flowkit.codec.names import class_name
 from flowkit.errors import RunBlocked, SerializationError, StepError
 
 _CAUSES = 8  # how many causes of causes are kept

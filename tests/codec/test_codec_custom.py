@@ -11,7 +11,7 @@ from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from flowkit.codec import Codec, Json, JsonCodec
-from flowkit.codec_errors import error_from_json, error_to_json
+from flowkit.codec.errors import error_from_json, error_to_json
 from flowkit.errors import SerializationError
 
 

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit.codec import Json, JsonCodec
-from flowkit.codec_base import ClassNotFound
-from flowkit.codec_errors import error_from_json
-from flowkit.codec_names import class_name, find_class, reachable, real_module
+from flowkit.codec.base import ClassNotFound
+from flowkit.codec.errors import error_from_json
+from flowkit.codec.names import class_name, find_class, reachable, real_module
 from flowkit.errors import RunBlocked, SerializationError
 
 TAGS = ["any", "int", "dict", "map", "tuple", "set", "frozenset", "bytes", "bytearray", "datetime", "date", "time"]

@@ -16,13 +16,13 @@ from typing import Any, TypeVar, cast, get_args, get_origin
 import typing_extensions
 from cattrs import Converter
 
-from flowkit.codec_base import Json, Plan, Unencodable
-from flowkit.codec_classes import is_record, record_plan, with_declared_types
-from flowkit.codec_containers import Containers
-from flowkit.codec_hooks import hooks_of, install
-from flowkit.codec_scalars import PATH_HINTS, SCALARS, Scalar
+from flowkit.codec.base import Json, Plan, Unencodable
+from flowkit.codec.classes import is_record, record_plan, with_declared_types
+from flowkit.codec.containers import Containers
+from flowkit.codec.hooks import hooks_of, install
+from flowkit.codec.scalars import PATH_HINTS, SCALARS, Scalar
+from flowkit.codec.tagging import Tagging
 from flowkit.hints import class_hints
-from flowkit.tagging import Tagging
 
 _WRAPPERS = {
     typing.Annotated,

@@ -8,8 +8,8 @@ from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from contextlib import suppress
 from types import MemberDescriptorType
 
-from flowkit.codec_classes import field_names, is_named_tuple
-from flowkit.codec_names import class_name
+from flowkit.codec.classes import field_names, is_named_tuple
+from flowkit.codec.names import class_name
 
 _LONGEST = 40
 

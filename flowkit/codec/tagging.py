@@ -11,9 +11,9 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from flowkit.codec_base import TAG, VALUE, Json, Plan, Unencodable
-from flowkit.codec_names import class_name, find_class, reachable
-from flowkit.codec_scalars import SCALARS
+from flowkit.codec.base import TAG, VALUE, Json, Plan, Unencodable
+from flowkit.codec.names import class_name, find_class, reachable
+from flowkit.codec.scalars import SCALARS
 from flowkit.errors import SerializationError
 
 NATIVE: frozenset[type] = frozenset({str, float, bool, type(None)})

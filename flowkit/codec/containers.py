@@ -6,8 +6,8 @@ from collections import abc
 from collections.abc import Callable
 from typing import Any, cast
 
-from flowkit.codec_base import TAG, VALUE, Json, Plan
-from flowkit.tagging import Tagging, in_order, is_plain
+from flowkit.codec.base import TAG, VALUE, Json, Plan
+from flowkit.codec.tagging import Tagging, in_order, is_plain
 
 _LISTS = {list, abc.Sequence, abc.MutableSequence, abc.Iterable, abc.Collection}
 _DICTS = {dict, abc.Mapping, abc.MutableMapping}

@@ -17,8 +17,8 @@ from attrs import frozen
 from cattrs import Converter
 from cattrs.errors import StructureHandlerNotFoundError
 
-from flowkit.codec_base import Json, Plan
-from flowkit.codec_classes import is_record
+from flowkit.codec.base import Json, Plan
+from flowkit.codec.classes import is_record
 
 _BUILTIN_KINDS = (int, float, complex, abc.Iterable, abc.Awaitable, BaseException)
 

@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from flowkit.codec import JsonCodec
-from flowkit.codec_errors import error_from_json
+from flowkit.codec.errors import error_from_json
 from flowkit.errors import StepError
 
 

@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from flowkit.codec import Json, JsonCodec
-from flowkit.codec_errors import error_from_json, error_text, error_to_json, live_error
+from flowkit.codec.errors import error_from_json, error_text, error_to_json, live_error
 from flowkit.errors import AllFailed, NonRetryable, RunBlocked, RunCancelled, SerializationError, StepError, StepTimeout
 
 

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from attrs import frozen
 
-from flowkit.codec_base import Json, Unencodable
+from flowkit.codec.base import Json, Unencodable
 
 When = TypeVar("When", datetime, time)
 

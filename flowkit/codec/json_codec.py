@@ -8,23 +8,11 @@ from typing import Any
 
 from cattrs import Converter
 
-from flowkit.codec_base import ClassNotFound, Codec, Json, Unencodable, text_encoder
-from flowkit.codec_errors import error_from_json, error_text, error_to_json, live_error
-from flowkit.codec_exceptions import decode_as_value, encode_as_value
-from flowkit.codec_hints import Plans
-from flowkit.codec_paths import describe, find_cycle, find_path, remedy
+from flowkit.codec.base import Json, Unencodable, text_encoder
+from flowkit.codec.exceptions import decode_as_value, encode_as_value
+from flowkit.codec.paths import describe, find_cycle, find_path, remedy
+from flowkit.codec.plans import Plans
 from flowkit.errors import SerializationError
-
-__all__ = [
-    "ClassNotFound",
-    "Codec",
-    "Json",
-    "JsonCodec",
-    "error_from_json",
-    "error_text",
-    "error_to_json",
-    "live_error",
-]
 
 _to_text = text_encoder(ensure_ascii=False)
 _from_text = json.JSONDecoder().decode
