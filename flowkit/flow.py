@@ -26,7 +26,7 @@ from flowkit.registry import TaskSpec
 from flowkit.reopening import keys_to_retry
 from flowkit.run import current
 from flowkit.storage import Storage, open_storage
-from flowkit.tasks import AsyncTask, Task
+from flowkit.tasks import Runnable
 from flowkit.worker import Worker
 
 P = ParamSpec("P")
@@ -157,7 +157,7 @@ class Flow:
 
     # ---- running ----------------------------------------------------------------------------------------------
 
-    def run(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def run(self, task: Runnable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a task here, to its end, sync or async alike; returns its value or raises its error.
 
         Raises:
@@ -165,10 +165,12 @@ class Flow:
             RunBlocked: the run cannot go on until something is mended.
         """
         if _inside_a_task():
-            return cast("R", task(*args, **kwargs))  # a child run, so that a replay finds it again
+            return cast(
+                "R", cast("Callable[..., object]", task)(*args, **kwargs)
+            )  # a child run, so that a replay finds it again
         return cast("R", self.run_spec(spec_of_task(task), args, kwargs))
 
-    def start(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
+    def start(self, task: Runnable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
         """Start a task in the background; durable when this returns."""
         if _inside_a_task():
             return task.trigger(*args, **kwargs)
@@ -251,13 +253,13 @@ class Flow:
     def runs(
         self,
         status: RunStatus | str | None = None,
-        task: str | Task[..., Any] | AsyncTask[..., Any] | None = None,
+        task: str | Runnable[..., Any] | None = None,
         tag: str | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> RunList:
         """Runs, newest first, a page at a time; `.cursor` of one page is where the next begins."""
-        name = task.id if isinstance(task, Task | AsyncTask) else task
+        name = task.id if isinstance(task, Runnable) else task
         query = RunQuery(None if status is None else RunStatus(status), name, tag)
         page = self.engine.storage.list_runs(query, cursor, limit)
         return RunList(page.headers, page.cursor)
@@ -282,13 +284,13 @@ class AioFlow:
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
 
-    def run(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def run(self, task: Runnable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run a task here, to its end, awaited; a sync one runs on a thread."""
         if _inside_a_task():
             return task.aio(*args, **kwargs)
         return cast("Coroutine[Any, Any, R]", self._flow.run_spec_async(spec_of_task(task), args, kwargs))
 
-    async def start(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
+    async def start(self, task: Runnable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
         """Start a task in the background."""
         return await _off_loop(lambda: self._flow.start(task, *args, **kwargs))
 
@@ -326,7 +328,7 @@ def _inside_a_task() -> bool:
 
 def spec_of_task(task: object) -> TaskSpec:
     """The definition behind a task, or an error that says what was given instead."""
-    if isinstance(task, Task | AsyncTask):
+    if isinstance(task, Runnable):
         return task.spec
     raise ConfigurationError(f"{task!r} is not a task: decorate the function with @task")
 

@@ -43,8 +43,8 @@ R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., object])
 
 
-class _TaskBase(Generic[P, R]):
-    """What sync and async tasks share."""
+class Runnable(Generic[P, R]):
+    """What can be run by itself under an id: sync and async tasks, and sequencers."""
 
     def __init__(self, spec: TaskSpec) -> None:
         self.spec = spec
@@ -99,7 +99,11 @@ class _TaskBase(Generic[P, R]):
             "delay_s": None if delay is None else seconds(delay, f"{where}: delay"),
             "expires_s": None if expires is None else seconds(expires, f"{where}: expires"),
         }
-        return type(self)(evolve(spec, **{name: value for name, value in given.items() if value is not None}))
+        return self._with(evolve(spec, **{name: value for name, value in given.items() if value is not None}))
+
+    def _with(self, spec: TaskSpec) -> Self:
+        """The same with another definition."""
+        return type(self)(spec)
 
     def compensate(self, undo: F) -> F:
         """Say how to undo a completed run of this task, for a parent that is rolled back (rule G1).
@@ -123,11 +127,16 @@ class _TaskBase(Generic[P, R]):
         flow = active_flow()
         return RunHandle(flow.engine, flow.submit_spec(self.spec, args, kwargs))
 
+    @property
+    def aio(self) -> AioTask[P, R]:
+        """The same, awaitable; a plain function runs on a thread."""
+        return AioTask(self)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.spec.id}>"
 
 
-class Task(_TaskBase[P, R]):
+class Task(Runnable[P, R]):
     """A durable task around a plain function. Calling it runs it durably, here, and returns its result."""
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
@@ -143,13 +152,8 @@ class Task(_TaskBase[P, R]):
             return cast("R", self.spec.fn(*args, **kwargs))
         return cast("R", _call_child(frame, self.spec, args, kwargs))
 
-    @property
-    def aio(self) -> AioTask[P, R]:
-        """The same task, awaitable: its function runs on a thread."""
-        return AioTask(self)
 
-
-class AsyncTask(_TaskBase[P, R]):
+class AsyncTask(Runnable[P, R]):
     """A durable task around an async function. Awaiting it runs it durably, here, and returns its result."""
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
@@ -160,16 +164,11 @@ class AsyncTask(_TaskBase[P, R]):
         """Run it to its end. Inside another task it is a child run, in its parent's place (rule E3)."""
         return cast("Coroutine[Any, Any, R]", _call_async(self.spec, args, kwargs))
 
-    @property
-    def aio(self) -> AioTask[P, R]:
-        """The task itself, which is awaitable already, and its awaitable methods."""
-        return AioTask(self)
-
 
 class AioTask(Generic[P, R]):
     """The awaitable form of a task."""
 
-    def __init__(self, task: _TaskBase[P, R]) -> None:
+    def __init__(self, task: Runnable[P, R]) -> None:
         self._task = task
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:

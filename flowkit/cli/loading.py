@@ -13,10 +13,10 @@ from flowkit.cli.output import one_line
 from flowkit.cli.tracebacks import user_traceback
 from flowkit.errors import ConfigurationError
 from flowkit.registry import TaskSpec, tasks
-from flowkit.tasks import AsyncTask, Task
+from flowkit.tasks import AsyncTask, Runnable, Task
 
 
-def load_task(target: str) -> Task[..., Any] | AsyncTask[..., Any]:
+def load_task(target: str) -> Runnable[..., Any]:
     """The task that a target names.
 
     Args:
@@ -102,7 +102,7 @@ def _broken(given: str, error: BaseException) -> ConfigurationError:
     return ConfigurationError(f"{given} could not be imported:\n{user_traceback(error)}")
 
 
-def _only_task(module: ModuleType, code: str) -> Task[..., Any] | AsyncTask[..., Any]:
+def _only_task(module: ModuleType, code: str) -> Runnable[..., Any]:
     found = tasks_in(module)
     if len(found) == 1:
         return next(iter(found.values()))
@@ -111,11 +111,11 @@ def _only_task(module: ModuleType, code: str) -> Task[..., Any] | AsyncTask[...,
     raise ConfigurationError(f"{code} defines {len(found)} tasks, so say which: {code}:NAME, one of {_names(found)}")
 
 
-def _named_task(module: ModuleType, code: str, name: str) -> Task[..., Any] | AsyncTask[..., Any]:
+def _named_task(module: ModuleType, code: str, name: str) -> Runnable[..., Any]:
     value: object = module
     for part in name.split("."):
         value = getattr(value, part, None)
-    if isinstance(value, Task | AsyncTask):
+    if isinstance(value, Runnable):
         return value
     by_id = tasks.find(name)
     if by_id is not None:
@@ -130,17 +130,17 @@ def _named_task(module: ModuleType, code: str, name: str) -> Task[..., Any] | As
     raise ConfigurationError(f"{code} has no task {name!r}; {hint}")
 
 
-def tasks_in(module: ModuleType) -> dict[str, Task[..., Any] | AsyncTask[..., Any]]:
+def tasks_in(module: ModuleType) -> dict[str, Runnable[..., Any]]:
     """The tasks that a module defines, by attribute; those it has only imported are left out if it has its own."""
-    found = {name: value for name, value in vars(module).items() if isinstance(value, Task | AsyncTask)}
+    found = {name: value for name, value in vars(module).items() if isinstance(value, Runnable)}
     own = {name: value for name, value in found.items() if value.spec.fn.__module__ == module.__name__}
     return own or found
 
 
-def task_of(spec: TaskSpec) -> Task[..., Any] | AsyncTask[..., Any]:
+def task_of(spec: TaskSpec) -> Runnable[..., Any]:
     """The task object around a definition."""
     return AsyncTask(spec) if spec.is_async else Task(spec)
 
 
-def _names(found: dict[str, Task[..., Any] | AsyncTask[..., Any]]) -> str:
+def _names(found: dict[str, Runnable[..., Any]]) -> str:
     return one_line([repr(name) for name in sorted(found)])

@@ -8,12 +8,13 @@ import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from flowkit import AsyncTask, Flow, Task
+from flowkit import Flow
 from flowkit.active import in_context
 from flowkit.durations import Duration, seconds
 from flowkit.memory import MemoryStorage
 from flowkit.run import current
 from flowkit.storage import Storage
+from flowkit.tasks import Runnable
 from flowkit_testing import faults
 from flowkit_testing.exploration import Exploration
 from flowkit_testing.explorer import Explorer
@@ -83,7 +84,7 @@ class Harness:
 
     # ---- running ----------------------------------------------------------------------------------------------
 
-    def run(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunReport[R]:
+    def run(self, task: Runnable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunReport[R]:
         """Run a task to its end: resumed after every crash, woken when it waits. Never raises for a failed run."""
 
         def work() -> RunReport[R]:
@@ -93,7 +94,7 @@ class Harness:
 
         return self._work(work)
 
-    def start(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunReport[R]:
+    def start(self, task: Runnable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunReport[R]:
         """Start a task and let it go as far as it comes without time passing."""
 
         def work() -> RunReport[R]:
@@ -108,7 +109,7 @@ class Harness:
         """The same harness, awaitable."""
         return AioHarness(self)
 
-    def explore(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Exploration:
+    def explore(self, task: Runnable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Exploration:
         """Try a task with a process that dies at every point, any number of times; `.assert_safe()` it."""
         subject = Subject(task.spec, args, kwargs, self._make_storage, self._faults.copy_by_attempt(), self._lab.codec)
         explorer = Explorer(subject)
@@ -242,11 +243,11 @@ class AioHarness:
     def __init__(self, harness: Harness) -> None:
         self._harness = harness
 
-    async def run(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunReport[R]:
+    async def run(self, task: Runnable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunReport[R]:
         """Run a task to its end."""
         return await asyncio.to_thread(self._harness.run, task, *args, **kwargs)
 
-    async def start(self, task: Task[P, R] | AsyncTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunReport[R]:
+    async def start(self, task: Runnable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunReport[R]:
         """Start a task."""
         return await asyncio.to_thread(self._harness.start, task, *args, **kwargs)
 

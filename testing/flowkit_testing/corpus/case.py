@@ -6,9 +6,9 @@ from typing import Any
 
 from attrs import frozen
 
-from flowkit import AsyncTask, Task
+from flowkit.tasks import Runnable
 
-AnyTask = Task[..., Any] | AsyncTask[..., Any]
+AnyTask = Runnable[..., Any]
 
 
 @frozen
