@@ -36,6 +36,7 @@ from flowkit.facts import RunInfo, current_run, now, patched, rng, uuid4
 from flowkit.fan_out import each, gather
 from flowkit.flow import Flow
 from flowkit.handles import RunHandle, RunResult
+from flowkit.items import Item, ItemType, emit
 from flowkit.records import RunStatus
 from flowkit.retry import Retry
 from flowkit.saga import on_rollback, saga
@@ -54,6 +55,8 @@ __all__ = [
     "EventTimeout",
     "Flow",
     "FlowkitError",
+    "Item",
+    "ItemType",
     "LeaseLost",
     "NoBranch",
     "NonDeterminismError",
@@ -89,6 +92,7 @@ __all__ = [
     "aio",
     "current_run",
     "each",
+    "emit",
     "gather",
     "now",
     "on_rollback",

@@ -215,6 +215,13 @@ def _begun(run: Run) -> tuple[bytes, ...]:
     return (encode(run.codec, Entry(Kind.RUN, Phase.BEGUN, RUN_KEY, run.task_id, run.clock.now_ms())),)
 
 
+def _waiting(run: Run) -> tuple[bytes, ...]:
+    """That it went to wait, for whoever follows it; not again if nothing was recorded since it did so the last time."""
+    if run.journal.ends_waiting and run.writer.length == run.journal.length:
+        return ()
+    return (encode(run.codec, Entry(Kind.RUN, Phase.WAITING, RUN_KEY, run.task_id, run.clock.now_ms())),)
+
+
 def _stop(run: Run, call: BodyCall, reason: Reason) -> Operation[Ending]:
     """Let go of the run without finishing it."""
     if isinstance(reason, Blocked) and run.writer.cancel:
@@ -224,7 +231,8 @@ def _stop(run: Run, call: BodyCall, reason: Reason) -> Operation[Ending]:
     match reason:
         case Suspended(wake_at_ms=wake_at_ms, inbox_at_least=inbox):
             # a mark that was there when it went to wait has been heard: it must not wake the run again and again (E2)
-            yield End(run.task_id, Suspend(wake_at_ms, inbox, cancel_seen=run.writer.cancel), _begun(run))
+            then = Suspend(wake_at_ms, inbox, cancel_seen=run.writer.cancel)
+            yield End(run.task_id, then, (*_begun(run), *_waiting(run)))
         case Blocked(error=error):
             recorded, _ = live_error(run.codec, error if isinstance(error, RunBlocked) else RunBlocked(str(error)))
             yield End(run.task_id, Block(encode_error(run.codec, recorded)))

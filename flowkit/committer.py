@@ -95,7 +95,7 @@ class Committer:
         Raises:
             LeaseLost, StorageError: as `write` does.
         """
-        if writer.lost is not None or not self._turn.acquire(blocking=False):
+        if writer.lost is not None or self._waiting or not self._turn.acquire(blocking=False):
             return self.write(Change(writer, entries, consume, spawn, send, then))
         try:
             commit = _next_commit(writer, entries, consume, spawn, send, then)
@@ -282,6 +282,9 @@ def _merge(group: list[Change]) -> Commit:
 def _fail(group: list[Change], error: BaseException) -> None:
     for change in group:
         change.error, change.settled = error, True
+        if change.event is None and change.future is None and change.writer.lost is None:
+            # nobody waits for what was posted, and what comes after it must not be stored without it
+            change.writer.lost = f"run {change.writer.lease.run_id!r} could not record an item: {error}"
 
 
 def _settle(group: list[Change], commit: Commit, verdict: Verdict) -> None:

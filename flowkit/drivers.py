@@ -21,6 +21,7 @@ from flowkit.effects import (
     Operation,
     Outcome,
     Pause,
+    Post,
     Raised,
     Record,
     Reload,
@@ -77,6 +78,8 @@ def perform(run: Run, scope: Scope, effect: Effect) -> object:
             return call_plainly(run, scope, effect)
         case Record():
             return _record(run, effect)
+        case Post():
+            return _post(run, effect)
         case RunBody():
             return _run_sync_body(run, effect)
         case End():
@@ -120,6 +123,12 @@ def _change_of(run: Run, effect: Record) -> Change:
     if effect.consume:
         run.consumed.update(effect.consume)
     return Change(run.writer, effect.entries, effect.consume, effect.spawn, effect.send, effect.go)
+
+
+def _post(run: Run, effect: Post) -> object:
+    if run.reason is None:
+        run.services.committer.post(Change(run.writer, effect.entries))
+    return None
 
 
 def _end_of(run: Run, effect: End) -> Change:
@@ -237,6 +246,8 @@ async def perform_async(run: Run, scope: Scope, effect: Effect) -> object:
             return await call_async(run, scope, effect)
         case Record():
             return await _commit_async(run, _change_of(run, effect))
+        case Post():
+            return _post(run, effect)
         case RunBody():
             return await _run_async_body(run, effect)
         case End():

@@ -59,6 +59,17 @@ class Record:
 
 
 @frozen
+class Post:
+    """Write entries soon, in order with what is recorded after them, without waiting for that."""
+
+    kind: str
+    phase: str
+    name: str
+    key: str
+    entries: tuple[bytes, ...]
+
+
+@frozen
 class End:
     """Let go of the run, for good or for a while, with the last entries of this incarnation."""
 
@@ -123,7 +134,7 @@ class Tell:
     message: Message
 
 
-Effect = Invoke | RunBody | Record | End | Reload | Pause | Listen | Tell | Advance
+Effect = Invoke | RunBody | Record | Post | End | Reload | Pause | Listen | Tell | Advance
 Operation = Generator[Effect, Any, _T]  # what an effect answers differs by effect, so the answer is Any here
 
 

@@ -61,6 +61,7 @@ _T = TypeVar("_T")
 PATIENCE_IN_PLACE_S = 1.0
 PATIENCE_OF_A_LEASE = 0.7  # a storage that is silent for this much of a lease is given up
 LONGEST_WAIT_S = 1.0  # between two looks at a run that someone else advances
+LONGEST_VIRTUAL_WAIT_S = 3600.0  # nobody waits this long: virtual time passes as fast as things happen
 
 
 @frozen

@@ -51,6 +51,7 @@ class Phase(StrEnum):
     BEGUN = "begun"  # it was started, and nothing more is known
     CANCELLED = "cancelled"  # cancellation was delivered here
     ROLLBACK = "rollback"  # what was completed is being undone; recorded before it begins (rule G3)
+    WAITING = "waiting"  # the run was let go of until something comes (run entries only)
     REOPENED = "reopened"  # a failed or blocked run goes on (run entries only)
 
 
@@ -101,6 +102,19 @@ def _line(line: list[str | int]) -> bytes:
 @functools.lru_cache(maxsize=4096)
 def _quoted(text: str) -> str:
     return json.dumps(text)
+
+
+def kind_and_phase(raw: bytes) -> tuple[str, str]:
+    """What sort of entry it is, without decoding its data.
+
+    Raises:
+        SerializationError: if it is none.
+    """
+    try:
+        _, kind, phase, *_ = _read_line(raw.partition(b"\n")[0].decode())
+    except (ValueError, TypeError) as error:
+        raise SerializationError(f"a journal entry is damaged ({error}): {raw[:80]!r}") from error
+    return str(kind), str(phase)
 
 
 def decode(codec: Codec, raw: bytes) -> Entry:

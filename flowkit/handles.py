@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator, Iterator
 from typing import Generic, TypeVar, cast
 
 from attrs import frozen
@@ -11,12 +12,13 @@ from attrs import frozen
 from flowkit.documents import describe_error
 from flowkit.durations import Duration, seconds
 from flowkit.effects import Raised
-from flowkit.engine import LONGEST_WAIT_S, Engine
+from flowkit.engine import LONGEST_VIRTUAL_WAIT_S, LONGEST_WAIT_S, Engine
 from flowkit.errors import ResultTimeout, RunFinished, RunNotFound
+from flowkit.following import items_of, items_of_async
+from flowkit.items import Item
 from flowkit.records import Delivery, Message, MessageKind, RunStatus, Snapshot
 
 R = TypeVar("R")
-LONGEST_VIRTUAL_WAIT_S = 3600.0  # nobody waits this long: virtual time passes as fast as things happen
 
 
 @frozen
@@ -105,6 +107,18 @@ class RunHandle(Generic[R]):
                 wait_s = min(wait_s, left_s)
             engine.storage.wait_for_run(self.id, snapshot.header.revision, wait_s)
 
+    def items(self, after: int = 0, *, follow: bool = False) -> Iterator[Item]:
+        """What the run has emitted, its side work's failures and its changes of status, in order.
+
+        Args:
+            after: the `seq` of the last item that is known already.
+            follow: wait for what is still to come, from whatever process, until the run has ended or is blocked.
+
+        Raises:
+            RunNotFound: there is no such run.
+        """
+        return items_of(self._engine, self.id, after, follow=follow)
+
     def _result_of(self, snapshot: Snapshot) -> RunResult[R]:
         header, raw = snapshot.header, snapshot.result
         assert raw is not None  # callers have looked
@@ -138,6 +152,10 @@ class AioRunHandle(Generic[R]):
     async def wait_for_completion(self, timeout: Duration | None = None) -> RunResult[R]:
         """Wait until the run has ended and tell how."""
         return await asyncio.to_thread(self._handle.wait_for_completion, timeout)
+
+    def items(self, after: int = 0, *, follow: bool = False) -> AsyncIterator[Item]:
+        """What the run has emitted, its side work's failures and its changes of status, in order."""
+        return items_of_async(self._handle._engine, self.id, after, follow=follow)  # noqa: SLF001  # its other half
 
 
 def closed_error(run_id: str, status: RunStatus) -> RunFinished:

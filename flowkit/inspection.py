@@ -110,6 +110,8 @@ def recorded_calls(codec: Codec, snapshot: Snapshot) -> tuple[RecordedCall, ...]
     told: list[RecordedCall] = []
     for raw in snapshot.entries:
         entry = _readable(codec, raw)
+        if entry.phase == Phase.WAITING:  # whatever it waits for tells more
+            continue
         if entry.key == RUN_KEY:
             told.append(_of_run(entry))
             continue

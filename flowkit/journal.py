@@ -46,6 +46,7 @@ class Journal:
     body_retry_at_ms: int = 0
     reopened: set[str] = field(factory=set)  # operations that a retry of the run has made to run again
     items: set[str] = field(factory=set)  # keys of what was emitted
+    ends_waiting: bool = False  # its last entry says that the run went to wait
     rollback: Entry | None = None  # of the whole run, once it has begun (rule G3)
 
     @classmethod
@@ -66,6 +67,7 @@ class Journal:
 
     def _add(self, entry: Entry) -> None:
         self.length += 1
+        self.ends_waiting = entry.phase == Phase.WAITING
         if entry.key == RUN_KEY:
             self._add_of_run(entry)
             return

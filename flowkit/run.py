@@ -11,7 +11,7 @@ import random
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -346,6 +346,7 @@ class Run:
     timed_out: bool = False  # the task's timeout has been raised in the body
     handled: bool = False  # a durable operation was called while an error was being handled (rule R3)
     failed_delivered: bool = False  # a final step failure has reached the body (rule R3)
+    numbers: dict[str, Iterator[int]] = field(factory=dict)  # of what steps emit and send, by attempt
     fresh_failures: list[str] = field(factory=list)  # failures after which nothing more was called
     ambient: BaseException | None = None  # what was being handled around the body when it started
 

@@ -12,14 +12,12 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 from attrs import frozen
 
 from flowkit.calls import call_step, call_step_async, refuse_foreign_task, require_async, spec_of, take_key
-from flowkit.codec.errors import live_error
-from flowkit.committer import Change
 from flowkit.durations import Duration, seconds
 from flowkit.effects import Outcome, Raised, Returned
-from flowkit.entries import Entry, Kind, Phase, encode
 from flowkit.errors import FlowkitError, NotAllowedInStep, OutsideRun, WrongColour
 from flowkit.fan_out import outcome_of, run_line
 from flowkit.functions import function_name, is_async_function, require_function
+from flowkit.items import report_failed_work
 from flowkit.run import Cancelled, Frame, Reason, Run, Scope, Unwind, combined, current
 
 log = logging.getLogger(__name__)
@@ -80,7 +78,7 @@ class WorkHandle(Generic[R]):
         self._outcome = outcome
         try:
             if isinstance(outcome, Raised) and isinstance(outcome.error, Exception) and self._run.reason is None:
-                _report(self._run, self._scope, self.name, outcome.error)
+                report_failed_work(self._run, self._scope, self.name, outcome.error)
         except FlowkitError as lost:  # the run ends or suspends next, and finds out the same
             log.debug("the failure of work %r was not recorded: %s", self.name, lost)
         except BaseException as error:  # noqa: BLE001  # raised where the run is joined
@@ -103,16 +101,6 @@ class WorkHandle(Generic[R]):
                 return WorkOutcome(self.name, done=True, error=error)
             case _:
                 return WorkOutcome(self.name, done=False)
-
-
-def _report(run: Run, scope: Scope, name: str, error: Exception) -> None:
-    """One item for each failed piece of work: a replay finds it recorded."""
-    key = f"{scope.prefix}error"
-    if key in run.journal.items:
-        return
-    recorded, _ = live_error(run.codec, error)
-    entry = Entry(Kind.ITEM, Phase.DONE, key, "step_error", run.clock.now_ms(), "", {"work": name, "error": recorded})
-    run.services.committer.post(Change(run.writer, (encode(run.codec, entry),)))
 
 
 # ---- starting -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 
@@ -11,17 +12,18 @@ from flowkit.cli.exits import Exit, exit_for_error
 from flowkit.cli.loading import load_code
 from flowkit.cli.options import app_option, json_option, storage_option
 from flowkit.cli.output import complain, emit, error_document, quiet_stdout, reported, say
-from flowkit.cli.views import header_view, run_view
+from flowkit.cli.views import header_view, item_text, item_view, run_view
 from flowkit.codec import Json
 from flowkit.errors import FlowkitError, RunFinished
 from flowkit.flow import Flow
+from flowkit.following import Follower
 from flowkit.records import RunStatus
 from flowkit.registry import tasks
 
 
 @click.group()
 def runs() -> None:
-    """List, show, cancel, retry, fork and prune runs."""
+    """List, show, follow, cancel, retry, fork and prune runs."""
 
 
 @runs.command("list")
@@ -84,6 +86,21 @@ def show(*, run_id: str, everything: bool, values: bool, storage: str | None, as
         from flowkit.cli.timeline import print_run  # noqa: PLC0415  # rich is loaded where something is drawn
 
         print_run(codec, snapshot, everything=everything, values=values)
+
+
+@runs.command()
+@click.argument("run_id")
+@click.option("--follow", is_flag=True, help="Wait for what is still to come, until the run has ended.")
+@click.option("--after", default=0, metavar="SEQ", type=click.IntRange(0), help="Only items after this one.")
+@storage_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line, one for each item.")
+def items(*, run_id: str, follow: bool, after: int, storage: str | None, as_json: bool) -> None:
+    """Print what a run has emitted, its side work's failures and its changes of status, in order."""
+    with reported(as_json=as_json), Flow(storage, worker=False) as flow:
+        follower = Follower(flow.engine, run_id, after, follow=follow)
+        while (page := follower.page()) is not None:
+            for item in page:
+                click.echo(json.dumps(item_view(item), ensure_ascii=False) if as_json else item_text(item))
 
 
 @runs.command()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
+from flowkit.cli.times import local_time
 from flowkit.codec import Codec, Json
 from flowkit.documents import decode_input, result_json
 from flowkit.errors import SerializationError
+from flowkit.following import StoredItem
 from flowkit.inspection import RecordedCall, recorded_calls
 from flowkit.records import RunHeader, Snapshot
 
@@ -77,3 +81,14 @@ def _call_view(call: RecordedCall) -> dict[str, Json]:
         "errors": list(call.errors),
         "value": call.value,
     }
+
+
+def item_view(item: StoredItem) -> dict[str, Json]:
+    """An item of a run, its data as stored."""
+    return {"seq": item.seq, "type": str(item.type), "name": item.name, "data": item.data, "at_ms": item.at_ms}
+
+
+def item_text(item: StoredItem) -> str:
+    """An item of a run in one line."""
+    data = "" if item.data is None else f"  {json.dumps(item.data, ensure_ascii=False)}"
+    return f"{item.seq:>6}  {local_time(item.at_ms)}  {item.type:<10}  {item.name}{data}"

@@ -26,6 +26,7 @@ ALL_FAULTS: tuple[Fault, ...] = ("crash", "not_applied", "lost_ack", "lease")
 _INTERRUPTED = b"StepInterrupted"
 _BEFORE_THE_DIFFERENCE = 40
 _SHOWN = 200
+_LETTING_GO = frozenset({Phase.BEGUN, Phase.WAITING})
 _MOST_VIOLATIONS = 20
 _STATES_PER_POINT = 3
 _MORE_STATES = 100
@@ -192,8 +193,8 @@ def _compare(run_id: str, found: Settled, wanted: Settled) -> Iterator[str]:
 
 
 def _without_pauses(recorded: dict[str, list[tuple[str, ...]]]) -> dict[str, list[tuple[str, ...]]]:
-    """What is recorded, but for the mark of a run that let go before it had recorded anything else."""
-    of_run = [entry for entry in recorded.get("", []) if entry[1] != Phase.BEGUN]
+    """What is recorded, but for the marks of a run that let go of itself."""
+    of_run = [entry for entry in recorded.get("", []) if entry[1] not in _LETTING_GO]
     rest = {key: entries for key, entries in recorded.items() if key}
     return {**rest, "": of_run} if of_run else rest
 

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeVar, assert_never
 
 from attrs import asdict, define, field, frozen
 
-from flowkit.effects import Advance, Effect, End, Invoke, Listen, Pause, Record, Reload, RunBody, Tell
+from flowkit.effects import Advance, Effect, End, Invoke, Listen, Pause, Post, Record, Reload, RunBody, Tell
 from flowkit.records import Finish
 from flowkit_testing.process import Moment, Process, Watcher
 
@@ -80,12 +80,10 @@ def _describe(effect: Effect) -> str:
             return f"invoke {effect.name} ({effect.key}), attempt {effect.attempt}"
         case Record():
             return f"record {effect.kind} {effect.name} ({effect.key}) {effect.phase}"
-        case Pause():
-            return f"pause {effect.name} ({effect.key})"
-        case Listen():
-            return f"listen {effect.name} ({effect.key})"
-        case Tell():
-            return f"tell {effect.name} ({effect.key})"
+        case Post():
+            return f"post {effect.kind} {effect.name} ({effect.key})"
+        case Pause() | Listen() | Tell():
+            return f"{type(effect).__name__.lower()} {effect.name} ({effect.key})"
         case Advance():
             return f"child {effect.name} ({effect.key})"
         case RunBody():

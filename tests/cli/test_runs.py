@@ -334,3 +334,30 @@ def test_code_that_prints_while_imported_leaves_stdout_alone(flowkit: Call, writ
     """With --json, what --app code prints while it is imported goes to stderr."""
     file = write("chatty.py", "print('hello')\n")
     assert flowkit("runs", "list", "--app", str(file), "--json").json == {"runs": [], "cursor": None}
+
+
+# ---- items ----------------------------------------------------------------------------------------------------------
+
+
+def test_items_of_a_run(flowkit: Call, shop: str) -> None:
+    """A line for each item: its number, its time, what it is."""
+    flowkit("run", f"{shop}:nothing", "--run-id", "n")
+    lines = flowkit("runs", "items", "n").out.splitlines()
+    assert [line.split()[-1] for line in lines] == ["succeeded"]
+
+
+def test_items_as_json_lines(flowkit: Call, shop: str) -> None:
+    """With --json each line is a document; --after goes on behind an item; --follow ends when the run has ended."""
+    flowkit("run", f"{shop}:refuse", "--input", '"no"', "--run-id", "r")
+    lines = [json.loads(line) for line in flowkit("runs", "items", "r", "--json", "--follow").out.splitlines()]
+    assert [(line["type"], line["name"]) for line in lines] == [("status", "running"), ("status", "failed")]
+    assert lines[-1]["data"] == {"error": "shop:Refused: no"}
+    after = flowkit("runs", "items", "r", "--json", "--after", str(lines[0]["seq"])).out
+    assert [json.loads(line) for line in after.splitlines()] == lines[1:]
+
+
+def test_items_of_no_run(flowkit: Call) -> None:
+    """A run that is not there is an error with an exit code."""
+    ended = flowkit("runs", "items", "nobody", "--json")
+    assert ended.code != 0
+    assert "nobody" in json.loads(ended.out)["error"]["message"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flowkit import NonRetryable, aio, each, gather, saga, sleep, step, task, wait_for_work, work
+from flowkit import NonRetryable, aio, current_run, each, emit, gather, saga, sleep, step, task, wait_for_work, work
 from flowkit_testing.corpus.case import Case
 from flowkit_testing.corpus.sagas import book
-from flowkit_testing.corpus.steps import add, add_later, broken
+from flowkit_testing.corpus.steps import add, add_later, broken, flaky
 
 
 @task(id="corpus-nap-then-add")
@@ -98,7 +98,39 @@ def work_must(number: int) -> int:
     return number
 
 
+@step
+def emitting(number: int) -> int:
+    """A step that emits while it is tried, and fails at first."""
+    emit("trying", current_run().attempt)
+    return flaky(number)
+
+
+@task(id="corpus-items")
+def items(number: int) -> int:
+    """Items of the task, of a step that is tried twice, and of side work."""
+    emit("begun", {"number": number})
+    number = emitting(number)
+    emit("half way")
+    work(emitting, number)
+    wait_for_work()
+    emit("done")
+    return number
+
+
+@task(id="corpus-items-async")
+async def items_async(number: int) -> int:
+    """Items beside a timer, and in a `finally`."""
+    try:
+        emit("begun", number)
+        await aio.sleep("1h")
+        return await add_later(number, 1)
+    finally:
+        emit("left")
+
+
 CASES = (
+    Case(items, (1,), racing=True),
+    Case(items_async, (1,)),
     Case(gathered, (1,)),
     Case(for_each, (1,)),
     Case(gathered_naps, (1,)),
