@@ -351,7 +351,7 @@ def test_items_as_json_lines(flowkit: Call, shop: str) -> None:
     flowkit("run", f"{shop}:refuse", "--input", '"no"', "--run-id", "r")
     lines = [json.loads(line) for line in flowkit("runs", "items", "r", "--json", "--follow").out.splitlines()]
     assert [(line["type"], line["name"]) for line in lines] == [("status", "running"), ("status", "failed")]
-    assert lines[-1]["data"] == {"error": "shop:Refused: no"}
+    assert lines[-1]["data"] == {"error": "Refused: no"}
     after = flowkit("runs", "items", "r", "--json", "--after", str(lines[0]["seq"])).out
     assert [json.loads(line) for line in after.splitlines()] == lines[1:]
 
