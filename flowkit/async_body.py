@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+from attrs import field, frozen
+
 from flowkit.effects import Outcome, Raised, Returned
 from flowkit.quiescence import waits_only_on
 from flowkit.run import Detached, Frame, Reason, Run, Scope, Suspended, Unwind, current
@@ -17,6 +19,15 @@ from flowkit.run import Detached, Frame, Reason, Run, Scope, Suspended, Unwind, 
 SETTLE_TURNS = 20  # turns of the loop after which a delivery's consequences count as done, however busy the loop is
 LINGER_S = 30.0  # how long a body may wait for something of its own (raw I/O) beside parked operations
 LOOK_AGAIN_S = 0.05
+
+
+@frozen
+class _Wait:
+    """What a parked call waits for, and the line of calls that it stands in."""
+
+    scope: Scope = field(eq=False)
+    wake_at_ms: int | None
+    seen: tuple[str, ...] | None  # messages that are not what it waits for
 
 
 class AsyncBody:
@@ -36,7 +47,7 @@ class AsyncBody:
         self._tasks: set[asyncio.Task[object]] = set()  # that run a call, apart from the root
         self._branches: set[asyncio.Task[object]] = set()  # lines of calls beside the root: of gather, each, work
         self._thread = threading.get_ident()
-        self._parked: dict[asyncio.Future[None], tuple[int | None, tuple[str, ...] | None]] = {}
+        self._parked: dict[asyncio.Future[None], _Wait] = {}
         self._turns: dict[int, asyncio.Future[None]] = {}  # replayed calls by the position of their outcome
         self._live: deque[asyncio.Future[None]] = deque()  # new outcomes, in the order of their recording
         self._gated: list[asyncio.Future[None]] = []  # new calls that wait for the replay to be over
@@ -262,14 +273,14 @@ class AsyncBody:
     async def hold(self) -> None:
         """Start nothing new: the run is being handed back as soon as what is in flight has settled (rule X5)."""
         while self.run.closing is not None:
-            await self.park(None, None)
+            await self.park(Scope("", 0, self.run.undos), None, None)
 
     # ---- waiting ----------------------------------------------------------------------------------------------
 
-    async def park(self, wake_at_ms: int | None, seen: tuple[str, ...] | None) -> None:
+    async def park(self, scope: Scope, wake_at_ms: int | None, seen: tuple[str, ...] | None) -> None:
         """Wait for a time or for messages; lets go of the run when everything else waits too (rule E1)."""
         future = self.loop.create_future()
-        self._parked[future] = (wake_at_ms, seen)
+        self._parked[future] = _Wait(scope, wake_at_ms, seen)
         timer = None
         if wake_at_ms is not None and not self.run.clock.virtual:
             delay_s = max(0.0, (wake_at_ms - self.run.clock.now_ms()) / 1000)
@@ -317,6 +328,8 @@ class AsyncBody:
             self._release(min(self._turns))
         elif self._gated:
             self._release_gated()
+        elif any(self.run.cancel_wanted(wait.scope) for wait in self._parked.values()):
+            self._wake_parked()  # E2: it came with the answer to a commit of a line beside them
         else:
             self.run.stop(self._suspension())
 
@@ -332,10 +345,12 @@ class AsyncBody:
         return False
 
     def _suspension(self) -> Suspended:
-        wakes = [wake for wake, _ in self._parked.values() if wake is not None]
+        waits = self._parked.values()
+        wakes = [wait.wake_at_ms for wait in waits if wait.wake_at_ms is not None]
         consumed = self.run.consumed  # by calls beside those that wait: it makes no room for what they wait for
-        inboxes = [len(set(seen) - consumed) + 1 for _, seen in self._parked.values() if seen is not None]
-        return Suspended(min(wakes, default=None), min(inboxes, default=None))
+        inboxes = [len(set(wait.seen) - consumed) + 1 for wait in waits if wait.seen is not None]
+        heard = all(self.run.cancel_heard(wait.scope) for wait in waits)
+        return Suspended(min(wakes, default=None), min(inboxes, default=None), heard)
 
 
 async def _later(make: Callable[[], Coroutine[Any, Any, object]]) -> object:

@@ -229,9 +229,9 @@ def _stop(run: Run, call: BodyCall, reason: Reason) -> Operation[Ending]:
         return (yield from _finish_error(run, call, RunStatus.CANCELLED, RunCancelled(why)))
     run.reason = reason
     match reason:
-        case Suspended(wake_at_ms=wake_at_ms, inbox_at_least=inbox):
-            # a mark that was there when it went to wait has been heard: it must not wake the run again and again (E2)
-            then = Suspend(wake_at_ms, inbox, cancel_seen=run.writer.cancel)
+        case Suspended(wake_at_ms=wake_at_ms, inbox_at_least=inbox, cancel_heard=heard):
+            # a mark that everybody who waits has heard of must not wake the run again and again (E2)
+            then = Suspend(wake_at_ms, inbox, cancel_seen=heard)
             yield End(run.task_id, then, (*_begun(run), *_waiting(run)))
         case Blocked(error=error):
             recorded, _ = live_error(run.codec, error if isinstance(error, RunBlocked) else RunBlocked(str(error)))

@@ -149,8 +149,10 @@ def _pause(run: Run, scope: Scope, effect: Pause) -> bool:
     wait_s = (effect.until_ms - run.clock.now_ms()) / 1000
     if wait_s <= 0:
         return False
+    if run.cancel_wanted(scope):  # E2: it came with the answer to the last commit
+        return True
     if wait_s > run.services.patience_in_place_s and not _blocks_a_loop(run):
-        raise run.leave(scope, Suspended(wake_at_ms=effect.until_ms))
+        raise run.leave(scope, Suspended(effect.until_ms, cancel_heard=run.cancel_heard(scope)))
     run.clock.sleep(wait_s)
     return run.cancel_wanted(scope)
 
@@ -169,7 +171,8 @@ def _listen(run: Run, scope: Scope, effect: Listen) -> Message | None:
         return None
     if run.cancel_wanted(scope):
         return None
-    raise run.leave(scope, Suspended(wake_at_ms=effect.until_ms, inbox_at_least=len(snapshot.inbox) + 1))
+    enough = len(snapshot.inbox) + 1
+    raise run.leave(scope, Suspended(effect.until_ms, enough, run.cancel_heard(scope)))
 
 
 def _run_sync_body(run: Run, effect: RunBody) -> Outcome:
@@ -296,7 +299,7 @@ async def _pause_async(run: Run, scope: Scope, effect: Pause) -> bool:
     else:
         while effect.until_ms > run.clock.now_ms() and not run.cancel_wanted(scope):
             await body.hold()
-            await body.park(effect.until_ms, None)
+            await body.park(scope, effect.until_ms, None)
     return run.cancel_wanted(scope)
 
 
@@ -312,7 +315,7 @@ async def _listen_async(run: Run, scope: Scope, effect: Listen) -> Message | Non
         if run.cancel_wanted(scope):
             return None
         assert body is not None  # only a body listens
-        await body.park(effect.until_ms, tuple(message.id for message in snapshot.inbox))
+        await body.park(scope, effect.until_ms, tuple(message.id for message in snapshot.inbox))
 
 
 async def _run_async_body(run: Run, effect: RunBody) -> Outcome:

@@ -35,6 +35,7 @@ class Suspended:
 
     wake_at_ms: int | None = None
     inbox_at_least: int | None = None
+    cancel_heard: bool = False  # whoever waits has heard of a cancellation, or must not hear of one (rule E2)
 
 
 @frozen
@@ -77,7 +78,8 @@ def combined(reasons: Iterable[Reason]) -> Reason | None:
         return None
     wakes = [wait.wake_at_ms for wait in waits if wait.wake_at_ms is not None]
     inboxes = [wait.inbox_at_least for wait in waits if wait.inbox_at_least is not None]
-    return Suspended(min(wakes, default=None), min(inboxes, default=None))
+    heard = all(wait.cancel_heard for wait in waits)
+    return Suspended(min(wakes, default=None), min(inboxes, default=None), heard)
 
 
 class Unwind(BaseException):
@@ -236,8 +238,8 @@ class Parking(Protocol):
 
     created: int
 
-    async def park(self, wake_at_ms: int | None, seen: tuple[str, ...] | None) -> None:
-        """Wait for a time, or for other messages than those seen."""
+    async def park(self, scope: Scope, wake_at_ms: int | None, seen: tuple[str, ...] | None) -> None:
+        """A line of calls waits for a time, or for other messages than those seen."""
 
     def start_branch(self, scope: Scope, make: Callable[[], Coroutine[Any, Any, object]]) -> asyncio.Task[object]:
         """Run a line of calls beside the others."""
@@ -397,7 +399,11 @@ class Run:
 
     def cancel_wanted(self, scope: Scope) -> bool:
         """True if a cancellation is waiting to be raised in this line of calls (rule E2)."""
-        return self.writer.cancel and not scope.cancel_delivered and not self.compensating
+        return self.writer.cancel and not self.cancel_heard(scope)
+
+    def cancel_heard(self, scope: Scope) -> bool:
+        """True if no cancellation is to be raised in this line of calls, now or later: it must not be woken by one."""
+        return scope.cancel_delivered or self.compensating > 0
 
     def lose(self, error: LeaseLost) -> None:
         """The lease is gone: from another thread, see to it that the body goes no further (rule D4)."""

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast, get_args, overload
 
@@ -271,6 +271,13 @@ class Colour:
         if self.awaits:
             return flowkit.aio.sleep(duration)
         flowkit.sleep(duration)
+        return None
+
+    def sleep_until(self, when: datetime) -> Any:  # noqa: ANN401  # a coroutine, or nothing
+        """`flowkit.sleep_until`, in this colour."""
+        if self.awaits:
+            return flowkit.aio.sleep_until(when)
+        flowkit.sleep_until(when)
         return None
 
     @property

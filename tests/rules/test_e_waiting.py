@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from concurrent.futures import Executor
+from datetime import UTC, datetime
 
 import pytest
 
@@ -247,6 +248,45 @@ class TestCancellation:
             with pytest.raises(RunCancelled):
                 handle.result(timeout=PATIENCE_S)
             assert handle.status() is RunStatus.CANCELLED
+
+    def test_it_comes_while_the_run_goes_to_wait(self, store: Store, colour: Colour) -> None:
+        """E2: a mark that comes with the answer to the timer's own commit is not taken for one that was heard."""
+
+        class Cancelling(datetime):
+            """Cancels the run when it is read, after the last look at the mark and before the timer is set."""
+
+            def timestamp(self) -> float:
+                flow.cancel("r")
+                return super().timestamp()
+
+        when = Cancelling(2100, 1, 1, tzinfo=UTC)
+
+        @colour.task
+        def body() -> Body[str]:
+            yield colour.sleep_until(when)
+            return "slept"
+
+        with Flow(store.storage()) as flow:
+            handle = flow.start(body.options(run_id="r"))
+            with pytest.raises(RunCancelled):
+                handle.result(timeout=PATIENCE_S)
+
+    def test_it_comes_with_the_commit_of_a_line_beside(self, store: Store) -> None:
+        """E2: a line that waits hears of a mark that was found by another line of the run."""
+
+        @step
+        def cancel() -> None:
+            with Flow(store.storage(), worker=False) as other:
+                other.cancel("r")
+
+        @task
+        async def body() -> None:
+            await flowkit.aio.gather(flowkit.aio.sleep("1h"), cancel.aio())
+
+        with Flow(store.storage()) as flow:
+            handle = flow.start(body.options(run_id="r"))
+            with pytest.raises(RunCancelled):
+                handle.result(timeout=PATIENCE_S)
 
     def test_a_finished_run_is_not_cancelled(self, flow: Flow, colour: Colour) -> None:
         """E2: cancelling a run that has ended tells so and changes nothing, and so does cancelling twice."""
