@@ -46,6 +46,7 @@ def fork_of(codec: Codec, snapshot: Snapshot, from_step: str | None, new_id: str
         header.priority,
         header.tags,
         entries=entries,
+        limit=header.limit,
     )
 
 
@@ -80,6 +81,7 @@ def same_run(snapshot: Snapshot, grant: Grant) -> NewRun:
         header.tags,
         header.parent,
         grant=grant,
+        limit=header.limit,
     )
 
 

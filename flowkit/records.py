@@ -124,8 +124,27 @@ class LeaseState:
 
 
 @frozen
+class Limit:
+    """How many runs may be leased at a time among those of one queue, one task and one key.
+
+    A run holds a place while it is leased and its lease has not ended. Whatever ends that frees the place: a commit
+    that lets go of the run, or time. A late owner that renews holds its place again, as it holds its lease again. A
+    run that is ready or due while its limit has no room stays that, but is not granted. The limit that a run was
+    created with holds for it; so do the places of the others of its key, whatever limits these were created with.
+
+    Among the runs of one key the first in the order of claims is next, and the others stand behind it: a run that
+    has no room must not hide runs of other keys or tasks, nor be looked at again by every claim (rule X4). So a
+    storage keeps the runs of a key that may be claimed in an order of their own, and offers only the first of them to
+    claims, and only while there is room.
+    """
+
+    places: int  # 1 or more
+    key: str = ""
+
+
+@frozen
 class NewRun:
-    """A run to create. With a grant it is born claimed."""
+    """A run to create. With a grant it is born claimed, unless its limit has no room: then it is born ready."""
 
     run_id: str
     task: str
@@ -137,6 +156,7 @@ class NewRun:
     entries: tuple[bytes, ...] = ()  # a fork brings its journal along
     start_at_ms: int | None = None  # not claimable before (ignored when born claimed)
     grant: Grant | None = None
+    limit: Limit | None = None
 
 
 @frozen
@@ -160,13 +180,14 @@ class RunHeader:
     cancel: bool  # cancellation was asked for
     worker: str | None  # who holds the lease, if anyone
     revision: int  # grows with every change
+    limit: Limit | None = None
 
 
 @frozen
 class Created:
     """The run was created by this call, or by an earlier sending of it with the same grant."""
 
-    lease: Lease | None
+    lease: Lease | None  # None without a grant, or if its limit has no room
     now_ms: int
 
 

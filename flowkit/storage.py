@@ -57,7 +57,8 @@ class Storage(Protocol):
         """Lease up to `limit` runs that are ready, due, or whose owner is gone (rule X1).
 
         Highest priority first, then oldest. The same grant token asked again gets the same leases while they last.
-        A run taken over from an owner that did not hand it back counts a crash.
+        A run taken over from an owner that did not hand it back counts a crash. No claim grants more than the `Limit`
+        of a run allows, also not by its id; counting the places and taking one is a single atomic change.
         """
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:

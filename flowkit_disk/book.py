@@ -9,6 +9,7 @@ from flowkit.records import NewRun
 from flowkit_disk import keys
 from flowkit_disk.blobs import Staged
 from flowkit_disk.blocks import NAMES, NOBODY, RUNS, Block, block_of, code, codes_of, number_of
+from flowkit_disk.crowds import Crowd
 from flowkit_disk.failures import reads_rows
 from flowkit_disk.lanes import Lanes
 from flowkit_disk.logrows import NO_NOTE, Kind, LogRow, Note, Part, pack_part, pack_row, refs, unpack_tail
@@ -36,6 +37,7 @@ class Book:
         self._dirty_blocks: set[int] = set()
         self._last_block: int | None = None
         self._names: dict[int, list[str]] = {}
+        self._crowds: dict[tuple[int, str], Crowd] = {}
 
     # ---- runs
 
@@ -158,6 +160,23 @@ class Book:
         run_id = run_id_of(self.rows, number)
         return None if run_id is None else self.run(run_id)
 
+    # ---- limits
+
+    def crowd(self, run: Run) -> Crowd | None:
+        """Those with whom a run shares a limit."""
+        if run.limit is None:
+            return None
+        crowd = self._crowds.get((run.lane, run.limit.key))
+        if crowd is None:
+            crowd = self._crowds[run.lane, run.limit.key] = Crowd(self.rows, run.lane, run.limit.key)
+        return crowd
+
+    def settle(self) -> None:
+        """Before anybody looks at ready runs: show those that have room."""
+        for crowd in self._crowds.values():
+            if crowd.settle(self.now_ms, self.run):
+                self.work = True
+
     # ---- numbers, names and blocks
 
     def _last(self) -> int:
@@ -194,6 +213,7 @@ class Book:
 
     def write(self) -> None:
         """Write what has changed."""
+        self.settle()
         for run_id in self._dirty:
             run = self._runs[run_id]
             if run is not None:

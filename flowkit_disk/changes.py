@@ -50,9 +50,9 @@ class Changes:
     def create(self, new: NewRun) -> Run:
         """Store a run whose id is free."""
         run = self._book.create(new)
-        if new.grant is not None:
+        if new.grant is not None and self.has_room(run):
             self._lease(run, new.grant)
-        elif new.start_at_ms is not None and new.start_at_ms > self._now_ms:
+        elif new.grant is None and new.start_at_ms is not None and new.start_at_ms > self._now_ms:
             self._wait(run, new.start_at_ms, None, new_here=True)
         else:
             self._ready(run, new_here=True)
@@ -65,6 +65,14 @@ class Changes:
         self._book.forget(run)
 
     # ---- leases
+
+    def has_room(self, run: Run) -> bool:
+        """Whether the run's limit lets it be leased, apart from a lease that it has already."""
+        crowd = self._book.crowd(run)
+        if crowd is None or run.limit is None:
+            return True
+        own = run.place is Place.LEASED and run.due_ms is not None and run.due_ms > self._now_ms
+        return crowd.taken(self._now_ms) - own < run.limit.places
 
     def take(self, run: Run, grant: Grant) -> Lease:
         """Give a run to a new owner. Only this ends the right of the one before (rule D4)."""
@@ -81,14 +89,14 @@ class Changes:
         run.owner = grant.token
         run.worker = grant.worker
         run.fence += 1
-        self._set_due(run, self._now_ms + grant.lease_ms)
+        self._hold(run, self._now_ms + grant.lease_ms)
         if run.status is not RunStatus.COMPENSATING:
             run.status = RunStatus.RUNNING
 
     def lease_until(self, run: Run, until_ms: int) -> None:
         """Move the end of a lease. Nothing that its owner knows of changes, so the log says nothing of it."""
         self._remove_due(run)
-        self._set_due(run, until_ms)
+        self._hold(run, until_ms)
         self._book.touch(run)
 
     # ---- the one hot operation, when it is more than an append
@@ -196,7 +204,7 @@ class Changes:
     def _leave(self, run: Run) -> None:
         match run.place:
             case Place.READY:
-                self._rows.drop(run.rank(run.ready_ms))
+                self._withdraw(run, run.ready_ms)
             case Place.FINISHED:
                 self._rows.drop(keys.finished_at(run.finished_ms or 0, run.number))
             case _:
@@ -204,8 +212,33 @@ class Changes:
         run.owner = run.worker = run.due_ms = run.inbox_at_least = None
 
     def _remove_due(self, run: Run) -> None:
-        if run.due_ms is not None and not self._rows.drop(keys.due_at(run.lane, run.due_ms, run.number)):
-            self._rows.drop(run.rank(run.due_ms))  # a claim has found it due and put it among the ready
+        if run.due_ms is None:
+            return
+        if not self._rows.drop(keys.due_at(run.lane, run.due_ms, run.number)):
+            self._withdraw(run, run.due_ms)  # a claim has found it due and put it among the ready
+        if run.place is Place.LEASED and (crowd := self._book.crowd(run)) is not None:
+            crowd.release(run, run.due_ms)
+
+    def offer(self, run: Run, since_ms: int) -> None:
+        """Put a run among the ready, or among those that will be when their limit has room."""
+        crowd = self._book.crowd(run)
+        if crowd is None:
+            self._rows.put(run.rank(since_ms), run.run_id.encode())
+        else:
+            crowd.offer(run, since_ms)
+
+    def _withdraw(self, run: Run, since_ms: int) -> None:
+        crowd = self._book.crowd(run)
+        if crowd is None:
+            self._rows.drop(run.rank(since_ms))
+        else:
+            crowd.withdraw(run, since_ms)
+
+    def _hold(self, run: Run, until_ms: int) -> None:
+        self._set_due(run, until_ms)
+        crowd = self._book.crowd(run)
+        if crowd is not None:
+            crowd.hold(run, until_ms)
 
     def _set_due(self, run: Run, due_ms: int) -> None:
         run.due_ms = due_ms
@@ -219,7 +252,7 @@ class Changes:
         self._book.set_result(run, None)
         if run.status is not RunStatus.COMPENSATING:
             run.status = RunStatus.PENDING
-        self._rows.put(run.rank(run.ready_ms), run.run_id.encode())
+        self.offer(run, run.ready_ms)
         self._book.work = True
 
     def _wait(self, run: Run, wake_at_ms: int | None, enough: int | None, *, new_here: bool = False) -> None:

@@ -22,7 +22,7 @@ def claim_one(book: Book, grant: Grant, want: Exactly, limit: int, owner_is_dead
     leases: tuple[Lease, ...] = ()
     if run.place is Place.LEASED and run.owner == grant.token:
         leases = (run.lease(),)
-    elif limit > 0 and _claimable(run, book.now_ms, owner_is_dead=owner_is_dead):
+    elif limit > 0 and _claimable(run, book.now_ms, owner_is_dead=owner_is_dead) and Changes(book).has_room(run):
         leases = (Changes(book).take(run, grant),)
     return Claimed(leases, run.due_ms, book.now_ms)
 
@@ -84,11 +84,12 @@ def _offer_due(book: Book, lane: int) -> None:
         book.rows.drop(first[0])
         run = book.run(first[1].decode())
         if run is not None and run.due_ms is not None:
-            book.rows.put(run.rank(run.due_ms), run.run_id.encode())
+            Changes(book).offer(run, run.due_ms)
 
 
 def _best(book: Book, lanes: Iterable[int], limit: int) -> Iterator[Run]:
     """The first runs over all lanes; whoever iterates takes each out of its lane before asking for the next."""
+    book.settle()
     heads = [head for lane in lanes if (head := _head(book, lane)) is not None]
     heapify(heads)
     for _ in range(limit):
@@ -96,6 +97,7 @@ def _best(book: Book, lanes: Iterable[int], limit: int) -> Iterator[Run]:
             return
         _, lane, run = heads[0]
         yield run
+        book.settle()
         following = _head(book, lane)
         if following is None:
             heappop(heads)

@@ -56,7 +56,12 @@ def rank(priority: int, since_ms: int, number: int) -> str:
 
 def ready_at(lane: int, priority: int, since_ms: int, number: int) -> str:
     """One row of the ready list."""
-    return f"q|{lane}-{rank(priority, since_ms, number)}"
+    return ready_by(lane, rank(priority, since_ms, number))
+
+
+def ready_by(lane: int, place: str) -> str:
+    """One row of the ready list, by its place."""
+    return f"q|{lane}-{place}"
 
 
 def due(lane: int) -> str:
@@ -73,6 +78,31 @@ def due_time(key: str) -> int:
     """The time that such a key says, in milliseconds."""
     start = key.index("-") + 2
     return int(key[start : start + 15])
+
+
+def crowd(name: str) -> str:
+    """What a crowd adds up to: how many places are taken, and who is among the ready runs of the lane."""
+    return f"c|{name}"
+
+
+def waiting(name: str) -> str:
+    """The list of runs of a crowd that could be claimed if they had room, first one first."""
+    return f"w|{name}"
+
+
+def waiting_at(name: str, place: str) -> str:
+    """One row of that list."""
+    return f"w|{name}-{place}"
+
+
+def holding(name: str) -> str:
+    """The list of runs of a crowd that hold a place, by the end of the lease."""
+    return f"h|{name}"
+
+
+def holding_at(name: str, until_ms: int, number: int) -> str:
+    """One row of that list."""
+    return f"h|{name}-1{clamp_ms(until_ms):015d}{number:015d}"
 
 
 def finished_at(finished_ms: int, number: int) -> str:

@@ -12,12 +12,13 @@ from struct import Struct
 
 from attrs import define
 
-from flowkit.records import Lease, NewRun, RunHeader, RunStatus
+from flowkit.records import Lease, Limit, NewRun, RunHeader, RunStatus
 from flowkit_disk import keys
 from flowkit_disk.failures import reads_rows
 
 INLINE_BYTES = 1024  # inputs and results up to this size lie in the row itself
 _SIZES = Struct(">III")
+_LIMIT = 27  # where the limit stands in the row
 _ELSEWHERE, _NOTHING = 0xFFFFFFFF, 0xFFFFFFFE
 
 
@@ -62,6 +63,7 @@ class Run:
     last_commit: str | None = None
     inbox: int = 0
     floor: int = 0  # messages at this position of the log or before it are not in the inbox any more
+    limit: Limit | None = None
     input: bytes | None = None  # None: in a row of its own
     has_result: bool = False
     result: bytes | None = None  # None: in a row of its own
@@ -94,6 +96,7 @@ class Run:
             cancel=self.cancel,
             worker=self.worker,
             revision=self.position + 1,
+            limit=self.limit,
         )
 
 
@@ -111,6 +114,7 @@ def new_run(new: NewRun, number: int, lane: int, now_ms: int) -> Run:
         created_ms=now_ms,
         updated_ms=now_ms,
         ready_ms=now_ms,
+        limit=new.limit,
     )
 
 
@@ -144,6 +148,7 @@ def pack_run(run: Run) -> bytes:
         run.last_commit,
         run.inbox,
         run.floor,
+        None if run.limit is None else (run.limit.places, run.limit.key),
     ]
     text = json.dumps(fields, separators=(",", ":")).encode()
     given, result = run.input, run.result
@@ -165,6 +170,8 @@ def unpack_run(data: bytes) -> Run:
     fields[6] = tuple(fields[6])
     fields[10] = RunStatus(fields[10])
     fields[11] = Place(fields[11])
+    if len(fields) > _LIMIT and fields[_LIMIT] is not None:  # rows of older versions end before it
+        fields[_LIMIT] = Limit(*fields[_LIMIT])
     run = Run(*fields)
     if input_size != _ELSEWHERE:
         run.input = data[start : start + input_size]

@@ -133,7 +133,7 @@ class DiskStorage:
             run = Changes(book).create(new)
         elif new.grant is None or run.owner != new.grant.token:  # D7: the first answer may have been lost
             return Exists(run.header(), book.now_ms)
-        return Created(None if new.grant is None else run.lease(), book.now_ms)
+        return Created(run.lease() if new.grant is not None and run.owner is not None else None, book.now_ms)
 
     def claim(self, grant: Grant, want: Want, limit: int, *, now_ms: int | None = None) -> Claimed:
         """Lease runs that are ready, due, or left by their owner; at once if its process is gone."""

@@ -126,15 +126,20 @@ class Model:
                 return Created(row.held(), now)
             return Exists(row.told(), now)
         self.created += 1
-        delayed = new.start_at_ms is not None and new.start_at_ms > now
+        delayed = new.start_at_ms is not None and new.start_at_ms > now and new.grant is None
         header = RunHeader(
             new.run_id, new.task, RunStatus.PENDING, new.queue, new.priority, new.tags, new.parent,
             created_at_ms=now, updated_at_ms=now, finished_at_ms=None, wake_at_ms=new.start_at_ms if delayed else None,
-            length=0, inbox=0, crashes=0, cancel=False, worker=None, revision=1,
+            length=0, inbox=0, crashes=0, cancel=False, worker=None, revision=1, limit=new.limit,
         )  # fmt: skip
         row = self.rows[new.run_id] = Row(new, self.created, header, list(new.entries))
         row.ready_since = None if delayed else now
-        return Created(self._take(row, new.grant, now) if new.grant else None, now)
+        return Created(self._take(row, new.grant, now) if new.grant and self._has_room(row, now) else None, now)
+
+    def _has_room(self, row: Row, now: int) -> bool:
+        same = [other for other in self.rows.values() if _crowd(other) == _crowd(row)]
+        taken = sum(other.lease is not None and other.lease_until > now for other in same)
+        return row.new.limit is None or taken < row.new.limit.places
 
     def _take(self, row: Row, grant: Grant, now: int) -> Lease:
         crashes = row.header.crashes + (row.lease is not None)
@@ -159,10 +164,21 @@ class Model:
         if not leases:
             line = [row for row in wanted if row.claimable_since(now_ms) is not None]
             line.sort(key=lambda row: (-row.new.priority, row.claimable_since(now_ms), row.number))
-            leases = [self._take(row, grant, now_ms) for row in line[:limit]]
+            leases = self._first(line, grant, limit, now_ms)
         due = [row.lease_until if row.lease else row.header.wake_at_ms for row in wanted]
         later = [moment for moment in due if moment is not None and moment > now_ms]
         return Claimed(tuple(leases), min(later, default=None), now_ms)
+
+    def _first(self, line: list[Row], grant: Grant, limit: int, now: int) -> list[Lease]:
+        leases: list[Lease] = []
+        full = set()  # the crowds whose first has no room
+        for row in line:
+            if len(leases) < limit and _crowd(row) not in full:
+                if self._has_room(row, now):
+                    leases.append(self._take(row, grant, now))
+                else:
+                    full.add(_crowd(row))
+        return leases
 
     def renew(
         self, worker: str, leases: Sequence[Lease], lease_ms: int, *, now_ms: int | None = None
@@ -311,6 +327,10 @@ def _wanted(row: Row, want: Want) -> bool:
     if isinstance(want, AnyOf):
         return row.new.task in want.tasks and row.new.queue in want.queues
     return row.new.run_id == want.run_id
+
+
+def _crowd(row: Row) -> tuple[str, str, str | None]:
+    return row.new.queue, row.new.task, None if row.new.limit is None else row.new.limit.key
 
 
 def _owns(row: Row, owner: str, fence: int) -> bool:

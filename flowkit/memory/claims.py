@@ -25,7 +25,11 @@ def claim(state: State, grant: Grant, want: Want, limit: int, now_ms: int) -> Cl
         runs = [] if run is None else [run]
         leases = [run.lease(grant.token) for run in runs if run in owned]
         if not leases and limit > 0:
-            leases = [state.take(run, grant, now_ms) for run in runs if _claimable(run, now_ms)]
+            leases = [
+                state.take(run, grant, now_ms)
+                for run in runs
+                if _claimable(run, now_ms) and run.lane.has_room(run, now_ms)
+            ]
         due = [run.due_ms for run in runs if run.due_ms is not None]
     else:
         lanes = lanes_of(state, want)
@@ -47,14 +51,14 @@ def _renew(state: State, lease: Lease, lease_ms: int, now_ms: int) -> LeaseState
     run = state.runs.get(lease.run_id)
     if run is None or run.owner != lease.owner or run.fence != lease.fence:
         return LeaseState(held=False)
-    state.lease_until(run, now_ms + lease_ms)
+    state.lease_until(run, now_ms + lease_ms, now_ms)
     return LeaseState(held=True, cancel=run.cancel, inbox=len(run.inbox))
 
 
 def _claimable(run: Run, now_ms: int) -> bool:
-    if run.place in (Place.LEASED, Place.WAITING):
-        return run.due_ms is not None and run.due_ms <= now_ms
-    return run.place is Place.READY
+    due = run.due_ms is not None and run.due_ms <= now_ms
+    on_offer = due if run.place in (Place.LEASED, Place.WAITING) else run.place is Place.READY
+    return on_offer and run.lane.has_room(run, now_ms)
 
 
 def _offer_due(lane: Lane, now_ms: int) -> None:
@@ -64,7 +68,7 @@ def _offer_due(lane: Lane, now_ms: int) -> None:
         if due_ms > now_ms:
             return
         lane.due.discard(run)
-        lane.ready.put(run, run.rank(due_ms))
+        lane.offer(run, due_ms, now_ms)
 
 
 def _best(lanes: Iterable[Lane], limit: int) -> Iterator[Run]:

@@ -21,13 +21,79 @@ class Place(Enum):
 
 
 @define(eq=False)
+class Crowd:
+    """The runs of a lane whose limits have one key: those that hold a place, and those that wait for one."""
+
+    holding: Shelf[Run] = field(factory=Shelf)  # by the end of the lease; what has ended is taken out before counting
+    offered: Shelf[Run] = field(factory=Shelf)  # ready, or found due by a claim
+    shown: Run | None = None  # the one among the ready of the lane
+
+    def taken(self, now_ms: int) -> int:
+        """How many places are taken now."""
+        while (first := self.holding.first()) is not None and first[0][0] <= now_ms:
+            self.holding.discard(first[1])
+        return len(self.holding)
+
+
+@define(eq=False)
 class Lane:
     """The runs of one task in one queue: those that a claim may take, and those that will come due."""
 
     ready: Shelf[Run] = field(factory=Shelf)  # also timers and leases that a claim has found due
     due: Shelf[Run] = field(factory=Shelf)  # timers and leases
+    crowds: dict[str, Crowd] = field(factory=dict)  # by the key of the limit
     ready_count: int = 0  # runs whose place is READY
     timers_set: int = 0  # grows, so that an idle worker looks again
+
+    def has_room(self, run: Run, now_ms: int) -> bool:
+        """Whether the run's limit lets it be leased."""
+        limit = run.new.limit
+        crowd = None if limit is None else self.crowds.get(limit.key)
+        return limit is None or crowd is None or crowd.taken(now_ms) < limit.places
+
+    def offer(self, run: Run, since_ms: int, now_ms: int) -> None:
+        """Let claims find the run, as soon as its limit allows."""
+        if run.new.limit is None:
+            self.ready.put(run, run.rank(since_ms))
+            return
+        crowd = self.crowds.setdefault(run.new.limit.key, Crowd())
+        crowd.offered.put(run, run.rank(since_ms))
+        self._settle(run.new.limit.key, crowd, now_ms)
+
+    def hold(self, run: Run, until_ms: int, now_ms: int) -> None:
+        """The run is leased until then."""
+        self.due.put(run, (until_ms, run.seq))
+        if run.new.limit is None:
+            self.ready.discard(run)
+            return
+        crowd = self.crowds.setdefault(run.new.limit.key, Crowd())
+        crowd.offered.discard(run)
+        crowd.holding.put(run, (until_ms, run.seq))
+        self._settle(run.new.limit.key, crowd, now_ms)
+
+    def withdraw(self, run: Run, now_ms: int) -> None:
+        """Nobody is to find the run, nor does it hold a place."""
+        self.due.discard(run)
+        if run.new.limit is None:
+            self.ready.discard(run)
+        elif (crowd := self.crowds.get(run.new.limit.key)) is not None:
+            crowd.offered.discard(run)
+            crowd.holding.discard(run)
+            self._settle(run.new.limit.key, crowd, now_ms)
+
+    def _settle(self, key: str, crowd: Crowd, now_ms: int) -> None:
+        """Show the first of those that wait to claims, if it has room; the others stand behind it (rule X4)."""
+        taken, first = crowd.taken(now_ms), crowd.offered.first()
+        if first is not None and (limit := first[1].new.limit) is not None and taken >= limit.places:
+            first = None
+        if crowd.shown is not None and (first is None or first[1] is not crowd.shown):
+            self.ready.discard(crowd.shown)
+            crowd.shown = None
+        if first is not None and crowd.shown is None:
+            rank, crowd.shown = first
+            self.ready.put(crowd.shown, rank)
+        if not crowd.offered and not taken:
+            del self.crowds[key]
 
 
 @define(eq=False)
@@ -85,6 +151,7 @@ class Run:
             cancel=self.cancel,
             worker=self.worker,
             revision=self.revision,
+            limit=new.limit,
         )
 
     def snapshot(self, after: int, limit: int | None, now_ms: int) -> Snapshot:

@@ -65,17 +65,17 @@ class State:
         lane.ready_count += 1
         self.runs[new.run_id] = run
         self.index.add(run)
-        if new.grant is not None:
+        if new.grant is not None and lane.has_room(run, now_ms):
             self.take(run, new.grant, now_ms)
-        elif new.start_at_ms is not None and new.start_at_ms > now_ms:
-            self._wait(run, new.start_at_ms, None)
+        elif new.grant is None and new.start_at_ms is not None and new.start_at_ms > now_ms:
+            self._wait(run, new.start_at_ms, None, now_ms)
         else:
             self._ready(run, now_ms)
         return run
 
     def forget(self, run: Run) -> None:
         """Remove a run and all that is kept of it."""
-        self._leave(run)
+        self._leave(run, run.updated_ms)
         del self.runs[run.new.run_id]
         self.index.remove(run)
         self._tell_watchers(run)
@@ -86,23 +86,22 @@ class State:
         """Give a run to a new owner. Only this ends the right of the one before (rule D4)."""
         if run.place is Place.LEASED:
             run.crashes += 1  # R4: its owner neither handed it back nor renewed
-        self._leave(run)
+        self._leave(run, now_ms)
         run.place = Place.LEASED
         run.owner = grant.token
         run.worker = grant.worker
         run.fence += 1
         self.tokens.setdefault(grant.token, {})[run] = None
-        self.lease_until(run, now_ms + grant.lease_ms)
+        self.lease_until(run, now_ms + grant.lease_ms, now_ms)
         if run.status is not RunStatus.COMPENSATING:
             self.index.set_status(run, RunStatus.RUNNING)
         self._touch(run, now_ms)
         return run.lease(grant.token)
 
-    def lease_until(self, run: Run, until_ms: int) -> None:
+    def lease_until(self, run: Run, until_ms: int, now_ms: int) -> None:
         """Set the end of a lease; one that a claim has found expired is not on offer any more."""
         run.due_ms = until_ms
-        run.lane.ready.discard(run)
-        run.lane.due.put(run, (until_ms, run.seq))
+        run.lane.hold(run, until_ms, now_ms)
 
     # ---- the one hot operation
 
@@ -148,7 +147,7 @@ class State:
                 if (run.cancel and not seen) or due or (enough is not None and len(run.inbox) >= enough):
                     self._ready(run, now_ms)
                 else:
-                    self._wait(run, wake_at_ms, enough)
+                    self._wait(run, wake_at_ms, enough, now_ms)
             case Block(reason=reason):
                 self._block(run, reason, now_ms)
             case Finish(status=status, result=result):
@@ -190,7 +189,7 @@ class State:
 
     # ---- from place to place
 
-    def _leave(self, run: Run) -> None:
+    def _leave(self, run: Run, now_ms: int) -> None:
         match run.place:
             case Place.READY:
                 run.lane.ready_count -= 1
@@ -203,22 +202,23 @@ class State:
                 self.finished.discard(run)
             case _:
                 pass
-        run.lane.ready.discard(run)
-        run.lane.due.discard(run)
+        run.lane.withdraw(run, now_ms)
+        if run.new.limit is not None and run.lane.ready:  # its place may be free for another one
+            self.work.notify_all()
         run.owner = run.worker = run.due_ms = run.inbox_at_least = None
 
     def _ready(self, run: Run, now_ms: int) -> None:
-        self._leave(run)
+        self._leave(run, now_ms)
         run.place = Place.READY
         run.lane.ready_count += 1
         run.result = None
-        run.lane.ready.put(run, run.rank(now_ms))
+        run.lane.offer(run, now_ms, now_ms)
         if run.status is not RunStatus.COMPENSATING:
             self.index.set_status(run, RunStatus.PENDING)
         self.work.notify_all()
 
-    def _wait(self, run: Run, wake_at_ms: int | None, enough: int | None) -> None:
-        self._leave(run)
+    def _wait(self, run: Run, wake_at_ms: int | None, enough: int | None, now_ms: int) -> None:
+        self._leave(run, now_ms)
         run.place = Place.WAITING
         run.due_ms = wake_at_ms
         run.inbox_at_least = enough
@@ -233,13 +233,13 @@ class State:
         if run.cancel:  # a cancellation that came before it wakes the run as one that comes after it would
             self._ready(run, now_ms)
             return
-        self._leave(run)
+        self._leave(run, now_ms)
         run.place = Place.BLOCKED
         run.result = reason
         self.index.set_status(run, RunStatus.BLOCKED)
 
     def _finish(self, run: Run, status: RunStatus, result: bytes, now_ms: int) -> None:
-        self._leave(run)
+        self._leave(run, now_ms)
         run.place = Place.FINISHED
         run.result = result
         run.finished_ms = now_ms

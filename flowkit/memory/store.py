@@ -199,7 +199,7 @@ def _submit(state: State, new: NewRun, now_ms: int) -> Submitted:
         run = state.create(new, now_ms)
     elif new.grant is None or run.owner != new.grant.token:  # D7: the first answer may have been lost
         return Exists(run.header(), now_ms)
-    return Created(None if new.grant is None else run.lease(new.grant.token), now_ms)
+    return Created(run.lease(run.owner) if new.grant is not None and run.owner is not None else None, now_ms)
 
 
 def _timers(lanes: Iterable[Lane]) -> int:

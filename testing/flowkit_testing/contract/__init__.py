@@ -15,6 +15,7 @@ from flowkit_testing.contract.claiming import Claiming
 from flowkit_testing.contract.committing import Committing
 from flowkit_testing.contract.keeping import Opening, Purging, Values
 from flowkit_testing.contract.leasing import Leasing
+from flowkit_testing.contract.limiting import Limiting
 from flowkit_testing.contract.messages import Cancelling, Ending, Sending
 from flowkit_testing.contract.payloads import Payloads
 from flowkit_testing.contract.racing import Racing
@@ -28,6 +29,7 @@ class StorageContract(
     Submitting,
     Claiming,
     Leasing,
+    Limiting,
     Committing,
     Suspending,
     Sending,

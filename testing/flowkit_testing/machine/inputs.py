@@ -15,6 +15,7 @@ from flowkit.records import (
     Exactly,
     Finish,
     Go,
+    Limit,
     Message,
     MessageKind,
     NewRun,
@@ -89,6 +90,7 @@ new_runs = st.builds(
     tags=st.sampled_from(((), TAGS[:1], TAGS)),
     entries=st.sampled_from(((), (), (b"forked", b"entry"))),
     start_at_ms=moments,
+    limit=st.sampled_from((None, None, Limit(1), Limit(1, "key"), Limit(2, "key"))),
 )
 wants: st.SearchStrategy[Want] = st.one_of(
     st.just(AnyOf(TASKS, QUEUES)),

@@ -77,7 +77,7 @@ class SideBySide:
         assert [_told(answer) for answer in ours] == [_told(answer) for answer in theirs]
         if twice:
             for first, second in zip(ours, self._subject.submit(runs, now_ms=self.now), strict=True):
-                assert isinstance(second, Created) == (isinstance(first, Created) and grant is not None)
+                assert isinstance(second, Created) == (_lease_of(first) is not None)
         pairs = zip(map(_lease_of, ours), map(_lease_of, theirs), strict=True)
         self.pairs += [Pair(our, their) for our, their in pairs if our and their]
 
