@@ -373,11 +373,12 @@ class Page:
 
 @frozen
 class QueueCount:
-    """Ready runs of one task in one queue."""
+    """Ready and leased runs of one task in one queue."""
 
     queue: str
     task: str
     ready: int
+    leased: int = 0
 
 
 @frozen

@@ -85,7 +85,7 @@ class Storage(Protocol):
         """List runs, newest first. A cursor from an earlier page goes on where that page ended."""
 
     def stats(self) -> Counts:
-        """Count runs by status and ready runs by queue and task."""
+        """Count runs by status, and ready and leased runs by queue and task where there are any."""
 
     def purge(self, before_ms: int, limit: int = 1000) -> int:
         """Forget at most `limit` runs that finished before that time; unfinished ones never. Returns how many."""

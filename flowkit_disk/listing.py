@@ -16,7 +16,8 @@ from flowkit_disk.rows import Rows
 from flowkit_disk.runrow import Place
 
 LOOKED_AT_MOST = 20_000  # runs whose rows one call reads in search of a tag; the cursor goes on from there
-_READY = frozenset({Place.READY})
+_READY = codes_of(places=frozenset({Place.READY}))
+_LEASED = codes_of(places=frozenset({Place.LEASED}))
 
 
 def page(rows: Rows, lanes: Lanes, extent: tuple[int, int], query: RunQuery, cursor: str | None, limit: int) -> Page:
@@ -38,19 +39,20 @@ def page(rows: Rows, lanes: Lanes, extent: tuple[int, int], query: RunQuery, cur
 
 
 def counts(rows: Rows, lanes: Lanes, extent: tuple[int, int]) -> Counts:
-    """How many runs there are of each status, and how many are ready in each queue."""
+    """How many runs there are of each status, and how many are ready and leased in each queue."""
     codes: Counter[int] = Counter()
     ready: Counter[int] = Counter()
-    ready_codes = codes_of(places=_READY)
+    leased: Counter[int] = Counter()
     for _, block in _blocks(rows, *extent):
         codes.update(block.codes)
-        ready.update(block.lanes[place] for place in block.places(ready_codes))
+        ready.update(block.lanes[place] for place in block.places(_READY))
+        leased.update(block.lanes[place] for place in block.places(_LEASED))
     by_status = dict.fromkeys(RunStatus, 0)
     for value, count in codes.items():
         if value != NOBODY:
             by_status[status_of(value)] += count
-    queues = sorted((lanes.name(rows, lane), count) for lane, count in ready.items())
-    return Counts(by_status, tuple(QueueCount(queue, task, count) for (queue, task), count in queues))
+    queues = sorted((*lanes.name(rows, lane), ready[lane], leased[lane]) for lane in ready.keys() | leased.keys())
+    return Counts(by_status, tuple(QueueCount(*queue) for queue in queues))
 
 
 def _candidates(

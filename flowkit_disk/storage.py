@@ -236,7 +236,7 @@ class DiskStorage:
         return self.ledger.read(lambda rows: listing.page(rows, lanes, (first, last), query, cursor, limit))
 
     def stats(self) -> Counts:
-        """Count runs by status and ready runs by queue and task."""
+        """Count runs by status, and ready and leased runs by queue and task."""
         lanes, (first, last) = self.ledger.lanes, self._extent()
         return self.ledger.read(lambda rows: listing.counts(rows, lanes, (first, last)))
 

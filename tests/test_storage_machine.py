@@ -301,7 +301,9 @@ class Model:
         """Count them all."""
         ready = Counter((row.new.queue, row.new.task) for row in self.rows.values() if row.ready_since is not None)
         by_status = Counter(row.header.status for row in self.rows.values())
-        return Counts(dict(by_status), tuple(QueueCount(*pair, number) for pair, number in sorted(ready.items())))
+        leased = Counter((row.new.queue, row.new.task) for row in self.rows.values() if row.lease is not None)
+        lanes = sorted(ready.keys() | leased.keys())
+        return Counts(dict(by_status), tuple(QueueCount(*lane, ready[lane], leased[lane]) for lane in lanes))
 
     def purge(self, before_ms: int, limit: int = 1000) -> int:
         """The ones that ended first."""

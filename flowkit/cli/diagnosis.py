@@ -38,11 +38,12 @@ SURVIVES: Final[Mapping[Durability, str]] = {
 
 @frozen
 class Waiting:
-    """Ready runs of one task in one queue."""
+    """Runs of one task in one queue: those that wait for a worker, and those that one advances."""
 
     queue: str
     task: str
     ready: int
+    leased: int
     known: bool | None  # whether the given code has the task; None: no code was given
 
 
@@ -87,7 +88,7 @@ def _median_write_ms(storage: Storage) -> float:
 
 
 def _waiting(count: QueueCount, known: AbstractSet[str] | None) -> Waiting:
-    return Waiting(count.queue, count.task, count.ready, None if known is None else count.task in known)
+    return Waiting(count.queue, count.task, count.ready, count.leased, None if known is None else count.task in known)
 
 
 def durability_advice(level: Durability, write_ms: float) -> list[str]:
@@ -112,7 +113,7 @@ def _run_advice(by_status: Mapping[RunStatus, int], queues: tuple[Waiting, ...])
             f"{blocked:,} run{'' if blocked == 1 else 's'} blocked until someone mends something: "
             "flowkit runs list --status blocked"
         )
-    unknown = sorted({each.task for each in queues if each.known is False})
+    unknown = sorted({each.task for each in queues if each.known is False and each.ready})
     advice += [
         f"runs of task {task!r} wait, but the given code does not have it: they need another worker" for task in unknown
     ]

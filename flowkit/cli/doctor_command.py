@@ -43,7 +43,8 @@ def doctor(*, apps: tuple[str, ...], storage: str | None, as_json: bool) -> None
 
 def _document(found: Diagnosis, url: str, source: str) -> Json:
     queues: list[Json] = [
-        {"queue": each.queue, "task": each.task, "ready": each.ready, "known": each.known} for each in found.queues
+        {"queue": each.queue, "task": each.task, "ready": each.ready, "leased": each.leased, "known": each.known}
+        for each in found.queues
     ]
     return {
         "storage": url,
@@ -65,7 +66,8 @@ def _print(found: Diagnosis, url: str, source: str) -> None:
     click.echo(f"runs        {', '.join(counts) or 'none'}")
     for each in found.queues:
         mark = "" if each.known is not False else click.style("  unknown task", fg="yellow")
-        click.echo(f"waiting     {each.ready:,} of task {each.task} in queue {each.queue}{mark}")
+        counts_text = f"{each.ready:,} wait, {each.leased:,} under way"
+        click.echo(f"queue       {each.queue}: {counts_text}, of task {each.task}{mark}")
     if not found.advice:
         click.echo(click.style("✓ nothing to change", fg="green"))
     for text in found.advice:

@@ -21,10 +21,10 @@ def page(state: State, query: RunQuery, cursor: str | None, limit: int) -> Page:
 
 
 def counts(state: State) -> Counts:
-    """How many runs there are of each status, and how many are ready in each queue."""
+    """How many runs there are of each status, and how many are ready and leased in each queue."""
     by_status = {status: len(numbers) for status, numbers in state.index.by_status.items()}
-    waiting = sorted((pair, lane.ready_count) for pair, lane in state.lanes.items() if lane.ready_count)
-    return Counts(by_status, tuple(QueueCount(queue, task, ready) for (queue, task), ready in waiting))
+    lanes = sorted((*pair, lane.ready_count, lane.leased_count) for pair, lane in state.lanes.items())
+    return Counts(by_status, tuple(QueueCount(*lane) for lane in lanes if lane[2] or lane[3]))
 
 
 def purge(state: State, before_ms: int, limit: int) -> int:

@@ -43,6 +43,7 @@ class Lane:
     due: Shelf[Run] = field(factory=Shelf)  # timers and leases
     crowds: dict[str, Crowd] = field(factory=dict)  # by the key of the limit
     ready_count: int = 0  # runs whose place is READY
+    leased_count: int = 0  # and LEASED
     timers_set: int = 0  # grows, so that an idle worker looks again
 
     def has_room(self, run: Run, now_ms: int) -> bool:

@@ -88,6 +88,7 @@ class State:
             run.crashes += 1  # R4: its owner neither handed it back nor renewed
         self._leave(run, now_ms)
         run.place = Place.LEASED
+        run.lane.leased_count += 1
         run.owner = grant.token
         run.worker = grant.worker
         run.fence += 1
@@ -194,6 +195,7 @@ class State:
             case Place.READY:
                 run.lane.ready_count -= 1
             case Place.LEASED if run.owner is not None:
+                run.lane.leased_count -= 1
                 owned = self.tokens[run.owner]
                 del owned[run]
                 if not owned:

@@ -161,7 +161,7 @@ class MemoryStorage:
             return listing.page(state, query, cursor, limit)
 
     def stats(self) -> Counts:
-        """Count runs by status and ready runs by queue and task."""
+        """Count runs by status, and ready and leased runs by queue and task."""
         with self._opened() as state:
             return listing.counts(state)
 

@@ -65,7 +65,7 @@ def test_waiting_runs_and_unknown_tasks(flowkit: Call, shop: str, flow: Flow) ->
     flow.engine.create(NewRun("lost", "nobodys-task", b"{}", queue="slow"))
     flow.engine.create(NewRun("known", "shop-nothing", b"{}"))
     plain = flowkit("doctor").out
-    assert "waiting     1 of task nobodys-task in queue slow\n" in plain
+    assert "queue       slow: 1 wait, 0 under way, of task nobodys-task\n" in plain
     out = flowkit("doctor", "--app", shop).out
     assert "1 of task nobodys-task in queue slow  unknown task" in out
     assert "1 of task shop-nothing in queue default\n" in out

@@ -117,6 +117,22 @@ def test_a_dead_process_is_known_at_once(python: Python, disk: DiskStorage, how:
     assert (lease.run_id, lease.crashes) == ("run", 1)
 
 
+@pytest.mark.parametrize("want", [ANY, Exactly("a")], ids=["any", "by id"])
+def test_a_dead_process_holds_no_place(python: Python, disk: DiskStorage, want: AnyOf | Exactly) -> None:
+    """X1: the place of a run whose process is gone is free at once, for the run itself too."""
+    script = """
+        storage.submit([NewRun(run_id, "task", b"", limit=Limit(1)) for run_id in "ab"])
+        storage.claim(Grant("worker-a", "token-a", 3_600_000), AnyOf(("task",)), 10)
+        os._exit(1)
+    """
+    assert python(script).wait() == 1
+
+    claimed = disk.claim(Grant("worker-b", "token-b", HOUR_MS), want, 10)
+
+    assert len(claimed.leases) == 1
+    assert disk.claim(Grant("worker-b", "token-c", HOUR_MS), ANY, 10).leases == ()
+
+
 def test_whoever_waits_for_work_learns_of_a_death(python: Python, disk: DiskStorage) -> None:
     """X1: an idle worker takes over without being told by anyone."""
     process = python('born(storage, "run"); say("ready"); time.sleep(600)')

@@ -169,7 +169,7 @@ class Listing(StorageSuite):
             RunStatus.SUCCEEDED: 1,
         }
 
-    def test_ready_runs_by_queue_and_task(self, storage: Storage) -> None:
+    def test_ready_and_leased_runs_by_queue_and_task(self, storage: Storage) -> None:
         """X4: runs of tasks that nobody knows show up, delayed and leased ones are not ready."""
         for task, queue in (("t1", "q1"), ("t1", "q1"), ("t2", "q1"), ("t1", "q0")):
             number = sum(storage.stats().by_status.values())
@@ -177,4 +177,5 @@ class Listing(StorageSuite):
         storage.submit([NewRun("delayed", "t1", b"", queue="q1", start_at_ms=T0 + 5)], now_ms=T0)
         take(storage, "run-2")
 
-        assert storage.stats().queues == (QueueCount("q0", "t1", 1), QueueCount("q1", "t1", 2))
+        counts = (QueueCount("q0", "t1", 1), QueueCount("q1", "t1", 2), QueueCount("q1", "t2", 0, leased=1))
+        assert storage.stats().queues == counts

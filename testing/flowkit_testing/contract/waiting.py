@@ -8,9 +8,21 @@ from threading import Event, Thread
 import pytest
 
 from flowkit.errors import StorageError
-from flowkit.records import AnyOf, Finish, NewRun, RunHeader, RunStatus, Suspend, Yield
+from flowkit.records import AnyOf, Finish, Limit, NewRun, RunHeader, RunStatus, Suspend, Yield
 from flowkit.storage import Storage
-from flowkit_testing.contract.base import ANY_TASK, T0, StorageSuite, begin, enqueue, header_of, reopen_run, take, tell
+from flowkit_testing.contract.base import (
+    ANY_TASK,
+    T0,
+    StorageSuite,
+    Writer,
+    begin,
+    enqueue,
+    grant,
+    header_of,
+    reopen_run,
+    take,
+    tell,
+)
 
 LONG_S = 60.0
 GENEROUS_S = 50.0
@@ -104,6 +116,17 @@ class Waiting(StorageSuite):
             begin(storage).write(then=Finish(RunStatus.FAILED, b""))
             waiter = work_waiter(storage)
             reopen_run(storage)
+
+        assert waiter.finished()
+
+    def test_a_place_that_becomes_free_wakes(self, storage: Storage) -> None:
+        """What had no room can be claimed now, though nothing new has become ready."""
+        storage.submit([NewRun(run_id, "task", b"", limit=Limit(1)) for run_id in "ab"], now_ms=T0)
+        (lease,) = storage.claim(grant("token"), ANY_TASK, 10, now_ms=T0).leases
+        assert storage.claim(grant("idle"), ANY_TASK, 10, now_ms=T0).leases == ()
+        waiter = work_waiter(storage)
+
+        Writer(storage, lease).write(then=Finish(RunStatus.SUCCEEDED, b""))
 
         assert waiter.finished()
 
