@@ -47,7 +47,7 @@ def judge(request: pytest.FixtureRequest) -> Judge:
         limit = metric.limit
         if limit is None or (isinstance(limit, Within) and not request.config.getoption("--flowkit-absolute")):
             return
-        told = f"{name}: {row.flowkit * 1e6:,.1f} µs, ratio {row.ratio:.2f}; the limit is {limit.text(row.bare)}"
+        told = f"{name}: {row.flowkit * 1e6:,.1f} µs, ratio {row.ratio:.2f}; the limit is {limit.text()}"
         assert row.ok, told
 
     return write

@@ -55,7 +55,7 @@ def cells(row: Row, baseline: dict[str, float]) -> tuple[str, ...]:
         row.metric.against,
         f"{row.ratio:.2f}",
         "new" if kept is None else f"{kept:.2f} ({row.ratio / kept - 1:+.0%})",
-        "" if row.metric.limit is None else row.metric.limit.text(row.bare),
+        "" if row.metric.limit is None else row.metric.limit.text(),
         "" if row.metric.limit is None else "yes" if row.ok else "NO",
     )
 
