@@ -168,13 +168,19 @@ class AsyncBody:
         """Whether a call has no other beside it, so that its outcome needs no turn."""
         return self.created <= 1 and not self._branches and not self._settling and not self._turns and not self._live
 
-    def take_turn(self, position: int) -> bool:
-        """Deliver the recorded outcome at this position now, if it is the next and nothing runs beside it."""
+    def answer(self, position: int) -> bool:
+        """End a call with the outcome recorded at this position, if it is the next and nothing runs beside it.
+
+        The call has not begun then, and needs not to: nothing can come between.
+        """
         due = self.run.journal.due
         if due and due[0] == position and self.alone():
             due.popleft()
+            self.created -= 1
             if self._gated:
                 self._open_gate()
+            if self._parked:
+                self._check_soon()
             return True
         return False
 

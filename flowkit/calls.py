@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
+from threading import get_ident
 from typing import Any, NoReturn
 
 from attrs import evolve
@@ -23,8 +25,19 @@ from flowkit.errors import (
 )
 from flowkit.hints import call_hints
 from flowkit.journal import Past
-from flowkit.operations import StepCall, StepSpec, UndoSpec, instead, recalled, remember_undo, step_operation
-from flowkit.run import Blocked, Frame, Run, Scope, UndoScope, Unwind, current, live
+from flowkit.operations import (
+    StepCall,
+    StepSpec,
+    UndoSpec,
+    instead,
+    recalled,
+    recorded_value,
+    remember_undo,
+    step_operation,
+)
+from flowkit.run import Blocked, Frame, Parking, Run, Scope, UndoScope, Unwind, current, live
+
+_STEP = Kind.STEP.value
 
 
 def spec_of(fn: Callable[..., object], name: str, *, is_async: bool) -> StepSpec:
@@ -43,7 +56,15 @@ def with_key(spec: StepSpec, key: str) -> StepSpec:
 def take_key(frame: Frame, given: str | None) -> str:
     """The key of this call, taken when it is made, not when it is scheduled (rule I1)."""
     scope = frame.scope
-    frame.run.enter_call(scope)
+    run = frame.run
+    if (
+        sys.exception() is not run.ambient
+        or run.fresh_failures
+        or run.reason is not None
+        or scope.reason is not None
+        or run.closing is not None
+    ):
+        run.enter_call(scope)
     if given is not None:
         return scope.named_key(given)
     scope.ordinal += 1  # as `next_key` does, on the hot path
@@ -55,8 +76,13 @@ def recall(run: Run, kind: str, key: str, name: str) -> Past | None:
     try:
         return run.journal.recall(kind, key, name)
     except NonDeterminismError as error:
-        run.stop(Blocked(error))
-        raise asyncio.CancelledError from error  # an async body is being cancelled: go down with it
+        block(run, error)
+
+
+def block(run: Run, error: NonDeterminismError) -> NoReturn:
+    """The task does not do what the record says (rule I3)."""
+    run.stop(Blocked(error))
+    raise asyncio.CancelledError from error  # an async body is being cancelled: go down with it
 
 
 def compare_arguments(run: Run, past: Past, digest: str) -> None:
@@ -74,7 +100,7 @@ def perform_call(
     run: Run, scope: Scope, past: Past | None, hint: object, operation: Callable[[], Operation[object]]
 ) -> object:
     """Answer a call from the record, or drive its operation on this thread."""
-    if past is not None and past.outcome is not None:
+    if past is not None and past.settled:
         return answer_from_record(run, scope, past, hint)
     return drive(run, scope, operation())
 
@@ -90,22 +116,36 @@ def perform_call_async(
     run: Run, scope: Scope, past: Past | None, hint: object, operation: Callable[[], Operation[object]]
 ) -> Coroutine[Any, Any, object]:
     """Answer a call from the record in its turn, or drive its operation on the event loop."""
-    return _perform_async(run, scope, scope.saga, past, hint, operation)
+    if past is not None and past.settled:
+        return _answer_async(run, scope, scope.saga, past, hint)
+    return _perform_async(run, scope, scope.saga, operation)
 
 
-async def _perform_async(
-    run: Run, scope: Scope, saga: UndoScope, past: Past | None, hint: object, operation: Callable[[], Operation[object]]
-) -> object:
+async def _answer_async(run: Run, scope: Scope, saga: UndoScope, past: Past, hint: object) -> object:
     body = run.body
     if body is None or run.reason is not None:
         raise asyncio.CancelledError
-    task = body.begin()
-    saga.in_flight += 1
-    try:
-        if past is not None and past.outcome is not None:
-            if not body.take_turn(past.position):
-                await body.turn(past.position)
+    if body.answer(past.position):
+        try:
             return recalled(run, scope, past, hint)
+        except Unwind:
+            raise asyncio.CancelledError from None
+    task = _begin(body, saga)
+    try:
+        await body.turn(past.position)
+        return recalled(run, scope, past, hint)
+    except Unwind:
+        raise asyncio.CancelledError from None
+    finally:
+        _end(body, saga, task)
+
+
+async def _perform_async(run: Run, scope: Scope, saga: UndoScope, operation: Callable[[], Operation[object]]) -> object:
+    body = run.body
+    if body is None or run.reason is not None:
+        raise asyncio.CancelledError
+    task = _begin(body, saga)
+    try:
         if run.closing is not None:
             await body.hold()
         if run.journal.due:
@@ -121,10 +161,19 @@ async def _perform_async(
     except Unwind:
         raise asyncio.CancelledError from None
     finally:
-        body.end(task)
-        saga.in_flight -= 1
-        if saga.settled is not None and not saga.in_flight and not saga.settled.done():
-            saga.settled.set_result(None)
+        _end(body, saga, task)
+
+
+def _begin(body: Parking, saga: UndoScope) -> asyncio.Task[object] | None:
+    saga.in_flight += 1
+    return body.begin()
+
+
+def _end(body: Parking, saga: UndoScope, task: asyncio.Task[object] | None) -> None:
+    body.end(task)
+    saga.in_flight -= 1
+    if saga.settled is not None and not saga.in_flight and not saga.settled.done():
+        saga.settled.set_result(None)
 
 
 # ---- steps ----------------------------------------------------------------------------------------------------------
@@ -137,24 +186,23 @@ def call_step(spec: StepSpec, args: tuple[object, ...], kwargs: Mapping[str, obj
         if frame is None and live:
             warn_if_beside_a_run(spec.name, spec.fn)
         return spec.fn(*args, **kwargs)
-    if not frame.owned_here():
-        if frame.thread == threading.get_ident():
-            refuse_foreign_task(spec.name)
+    if frame.thread != get_ident():
         warn_not_durable(spec.name, frame.run)
         return spec.fn(*args, **kwargs)
+    if frame.task is not None and not frame.owned_here():
+        refuse_foreign_task(spec.name)
     run, scope = frame.run, frame.scope
     if spec.undo is not None:
         require_colour_of_undo(run, spec.undo.is_async, spec.name)
     key = take_key(frame, spec.key)
-    past = recall(run, Kind.STEP, key, spec.name) if key in run.journal.past else None
     digest = spec.digest(args, kwargs, run.codec)
-    if past is not None:
-        if past.args != digest:
-            compare_arguments(run, past, digest)
-        if past.outcome is not None:
-            if spec.undo is not None:
-                recall_undo(run, scope.saga, spec.undo, past, spec.hint, args, kwargs)
-            return answer_from_record(run, scope, past, spec.hint)
+    past = None
+    if key in run.journal.past:
+        past = recall_step(run, scope, spec, key, digest, args, kwargs)
+        if past.settled:
+            if run.body is not None:
+                run.body.skip(past.position)
+            return recalled(run, scope, past, spec.hint)
     return drive(run, scope, _operation(run, scope, StepCall(spec, key, digest, args, kwargs, past, scope.saga)))
 
 
@@ -173,20 +221,39 @@ def call_step_async(
     if not frame.owned_here():
         refuse_foreign_task(spec.name)
     key = take_key(frame, spec.key)
-    past = recall(run, Kind.STEP, key, spec.name) if key in run.journal.past else None
     digest = spec.digest(args, kwargs, run.codec)
-    if past is not None:
-        if past.args != digest:
-            compare_arguments(run, past, digest)
-        if spec.undo is not None and past.outcome is not None:
-            recall_undo(run, saga, spec.undo, past, spec.hint, args, kwargs)
+    past = recall_step(run, scope, spec, key, digest, args, kwargs) if key in run.journal.past else None
     assert run.body is not None  # the calling task is the body's
     run.body.created += 1
+    if past is not None and past.settled:
+        return _answer_async(run, scope, saga, past, spec.hint)
 
     def operation() -> Operation[object]:
         return _operation(run, scope, StepCall(spec, key, digest, args, kwargs, past, saga, not spec.is_async))
 
-    return _perform_async(run, scope, saga, past, spec.hint, operation)
+    return _perform_async(run, scope, saga, operation)
+
+
+def recall_step(
+    run: Run,
+    scope: Scope,
+    spec: StepSpec,
+    key: str,
+    digest: str,
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+) -> Past:
+    """What is recorded of a step, held against this call of it (rule I3)."""
+    try:
+        past = run.journal.recall(_STEP, key, spec.name)
+    except NonDeterminismError as error:
+        block(run, error)
+    assert past is not None  # the caller has looked
+    if past.args != digest:
+        compare_arguments(run, past, digest)
+    if spec.undo is not None and past.settled:
+        recall_undo(run, scope.saga, spec.undo, past, spec.hint, args, kwargs)
+    return past
 
 
 def recall_undo(
@@ -199,10 +266,9 @@ def recall_undo(
     kwargs: Mapping[str, object],
 ) -> None:
     """On replay, a completed operation can be taken back as soon as it is called again (rule G3)."""
-    entry = past.outcome
-    if undo is not None and entry is not None and entry.phase == Phase.DONE:
-        value = run.codec.from_json(entry.data, hint)
-        remember_undo(saga, undo, entry.key, past.name, past.position, value, args, kwargs)
+    if undo is not None and past.phase == Phase.DONE:
+        value = recorded_value(run, past, hint)
+        remember_undo(saga, undo, past.key, past.name, past.position, value, args, kwargs)
 
 
 def _operation(run: Run, scope: Scope, call: StepCall) -> Operation[object]:

@@ -59,7 +59,10 @@ class ArgumentDigest:
                 return self._any_call(args, kwargs, codec)
             if text != default:
                 whole += text
-        return f"{crc32(whole.encode('utf-8', 'surrogatepass')):08x}"
+        try:
+            return f"{crc32(whole.encode()):08x}"
+        except UnicodeEncodeError:  # lone surrogates
+            return f"{crc32(whole.encode('utf-8', 'surrogatepass')):08x}"
 
     def _any_call(self, args: tuple[object, ...], kwargs: Mapping[str, object], codec: Codec) -> str:
         """The digest of a call with other than plain strings and integers by position."""

@@ -8,30 +8,55 @@ module and `entries` deal with the stored form. Replay against a record is the i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from attrs import define, field
 
 from flowkit.codec import Codec, Json
-from flowkit.entries import RUN_KEY, Entry, Kind, Phase, decode
+from flowkit.entries import RUN_KEY, Entry, Kind, Line, Phase, split_all
 from flowkit.errors import NonDeterminismError
 
+_DONE, _ITEM = Phase.DONE.value, Kind.ITEM.value
+_SETTLED = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED})
 _SHOWN = 5  # recorded operations that an error names
 
 
-@define
+@define(eq=False)
 class Past:
-    """All that is recorded about one operation."""
+    """All that is recorded about one operation. Data is decoded only when it is asked for."""
 
     kind: str
     name: str
     args: str
     position: int  # of its latest entry, from 1
-    outcome: Entry | None = None  # DONE, FAILED or CANCELLED
+    key: str
+    phase: str  # of its latest entry, as what follows
+    at_ms: int
+    took_ms: int
+    payload: bytes
+    codec: Codec
+    settled: bool  # the latest entry is its outcome: DONE, FAILED or CANCELLED
     attempts: int = 0  # attempts that failed and were followed by another
     retry_at_ms: int = 0
-    begun: Entry | None = None  # BEGUN with nothing after it
     called: bool = False  # this incarnation's body has called it
+
+    @property
+    def outcome(self) -> Entry | None:
+        """DONE, FAILED or CANCELLED, if it has ended.
+
+        Raises:
+            SerializationError: its data cannot be read by this codec.
+        """
+        return self._entry() if self.settled else None
+
+    @property
+    def begun(self) -> Entry | None:
+        """BEGUN, if nothing came after it."""
+        return None if self.settled or self.phase == Phase.ATTEMPT else self._entry()
+
+    def _entry(self) -> Entry:
+        data = self.codec.loads(self.payload)
+        return Entry(self.kind, self.phase, self.key, self.name, self.at_ms, self.args, data, self.took_ms)
 
 
 @define
@@ -50,54 +75,70 @@ class Journal:
     rollback: Entry | None = None  # of the whole run, once it has begun (rule G3)
 
     @classmethod
-    def read(cls, codec: Codec, entries: Iterable[bytes]) -> Journal:
-        """Build it from the stored entries, oldest first."""
+    def read(cls, codec: Codec, entries: Sequence[bytes]) -> Journal:
+        """Build it from the stored entries, oldest first.
+
+        Raises:
+            SerializationError: one of them is none, or says something that cannot be read.
+        """
         journal = cls()
-        for raw in entries:
-            journal._add(decode(codec, raw))
-        journal.rewind()
+        journal._add_all(codec, entries)
+        journal._start()
         return journal
 
     def rewind(self) -> None:
         """Forget what has been called: the body is about to run from its start."""
-        self.uncalled = len(self.past)
         for past in self.past.values():
             past.called = False
-        self.due = deque(sorted(past.position for past in self.past.values() if past.outcome is not None))
+        self._start()
 
-    def _add(self, entry: Entry) -> None:
-        self.length += 1
-        self.ends_waiting = entry.phase == Phase.WAITING
-        if entry.key == RUN_KEY:
-            self._add_of_run(entry)
+    def _start(self) -> None:
+        self.uncalled = len(self.past)
+        self.due = deque(sorted([past.position for past in self.past.values() if past.settled]))
+
+    def _add_all(self, codec: Codec, entries: Sequence[bytes]) -> None:
+        """Add entries; those of completed operations, nearly all of a long journal, without detours."""
+        found = self.past
+        position, phase = 0, ""
+        for line, payload in split_all(entries):
+            position += 1  # measured: enumerate makes a tuple of each pair
+            _, kind, phase, key, name, at_ms, args, took_ms = line
+            if phase == _DONE and kind != _ITEM and key not in found:
+                found[key] = Past(kind, name, args, position, key, phase, at_ms, took_ms, payload, codec, True)  # noqa: FBT003  # settled
+            else:
+                self._add(codec, line, payload, position)
+        self.length = position
+        self.ends_waiting = phase == Phase.WAITING
+
+    def _add(self, codec: Codec, line: Line, payload: bytes, position: int) -> None:
+        _, kind, phase, key, name, at_ms, args, took_ms = line
+        if key == RUN_KEY:
+            self._add_of_run(Entry(kind, phase, key, name, at_ms, args, codec.loads(payload), took_ms))
             return
-        if entry.kind == Kind.ITEM:
-            self.items.add(entry.key)
+        if kind == Kind.ITEM:
+            self.items.add(key)
             return
-        past = self.past.get(entry.key)
-        if past is None:
-            past = self.past[entry.key] = Past(entry.kind, entry.name, entry.args, self.length)
-        past.position = self.length
-        match entry.phase:
-            case Phase.DONE | Phase.FAILED | Phase.CANCELLED:
-                past.outcome = entry
-                past.begun = None
-            case Phase.ATTEMPT:
-                past.attempts, past.retry_at_ms = attempt_of(entry)
-                past.begun = None
-            case _:
-                past.begun = entry
+        before = self.past.get(key)
+        past = Past(kind, name, args, position, key, phase, at_ms, took_ms, payload, codec, phase in _SETTLED)
+        if before is not None:
+            past.kind, past.name, past.args = before.kind, before.name, before.args
+            past.attempts, past.retry_at_ms = before.attempts, before.retry_at_ms
+        if phase == Phase.ATTEMPT:
+            past.attempts, past.retry_at_ms = attempt_of(codec.loads(payload))
+        elif phase != _DONE:
+            codec.loads(payload)  # what is decided by it later is known to be readable
+        self.past[key] = past
 
     def _add_of_run(self, entry: Entry) -> None:
         match entry.phase:
             case Phase.ATTEMPT:
-                self.body_attempts, self.body_retry_at_ms = attempt_of(entry)
+                self.body_attempts, self.body_retry_at_ms = attempt_of(entry.data)
             case Phase.REOPENED:
                 self.reopened.update(reopened_keys(entry))
                 self.body_attempts = self.body_retry_at_ms = 0
                 for key in self.reopened:
                     past = self.past.get(key)
-                    if past is not None and past.outcome is not None and past.outcome.phase == Phase.FAILED:
+                    if past is not None and past.phase == Phase.FAILED:
                         del self.past[key]
             case Phase.ROLLBACK:
                 self.rollback = entry
@@ -149,9 +190,8 @@ def attempt_entry(
     return Entry(kind, Phase.ATTEMPT, key, name, at_ms, args, data)
 
 
-def attempt_of(entry: Entry) -> tuple[int, int]:
-    """How many attempts have failed, and when the next is due."""
-    data = entry.data
+def attempt_of(data: Json) -> tuple[int, int]:
+    """How many attempts have failed, and when the next is due, from the data of an ATTEMPT."""
     assert isinstance(data, dict)  # written by attempt_entry
     attempt, retry_at_ms = data["attempt"], data["retry_at"]
     assert isinstance(attempt, int)

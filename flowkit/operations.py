@@ -107,7 +107,7 @@ def step_operation(run: Run, scope: Scope, call: StepCall) -> Operation[object]:
 
 def _take_up(run: Run, scope: Scope, call: StepCall, past: Past) -> Operation[int]:
     """Go on where a former incarnation stopped; returns the attempts that have failed (rule R2)."""
-    if past.begun is not None:
+    if past.phase == Phase.BEGUN:
         yield from _interrupted(run, scope, call, past.attempts)
     if past.retry_at_ms > run.clock.now_ms() and (yield Pause(call.spec.name, call.key, past.retry_at_ms)):
         yield from cancel_here(run, scope, Kind.STEP, call.key, call.spec.name)
@@ -289,31 +289,36 @@ def cancellation(run: Run, scope: Scope) -> BaseException:
 
 def recalled(run: Run, scope: Scope, past: Past, hint: object) -> object:
     """The recorded outcome of an operation: returns its value or raises its error, as the first time (rule D2)."""
-    entry = past.outcome
-    assert entry is not None  # callers have looked
     if run.probe is not None:
         run.probe.recalled(run, past)
-    scope.now_ms, scope.position = entry.at_ms, past.position
-    phase = entry.phase
-    if phase == _CANCELLED:
+    scope.now_ms, scope.position = past.at_ms, past.position
+    if past.phase == _DONE:
+        return recorded_value(run, past, hint)
+    if past.phase == _CANCELLED:
         raise cancellation(run, scope)
     try:
-        if phase == _DONE:
-            return run.codec.from_json(entry.data, hint)
-        data = entry.data
+        data = run.codec.loads(past.payload)
         assert isinstance(data, dict)  # written by fail_operation
         error, attempts = error_from_json(run.codec, data["error"]), data["attempts"]
     except (SerializationError, RunBlocked) as broken:
-        blocked = RunBlocked(
-            f"the recorded outcome of {past.kind} {past.name!r} in run {run.id!r} cannot be read here: {broken}"
-        )
-        blocked.__cause__ = broken
-        run.stop(Blocked(blocked))
-        raise _cancellation_for_unwinding() from broken
+        _block_unreadable(run, past, broken)
     assert isinstance(attempts, int)
-    raise _delivered(run, past.kind, entry.key, past.name, error, attempts)
+    raise _delivered(run, past.kind, past.key, past.name, error, attempts)
 
 
-def _cancellation_for_unwinding() -> BaseException:
-    """In async code `stop` has cancelled the root; the caller goes down the same way."""
-    return asyncio.CancelledError()
+def recorded_value(run: Run, past: Past, hint: object) -> object:
+    """The value that a completed operation had; one that cannot be read blocks the run."""
+    codec = run.codec
+    try:
+        return codec.from_json(codec.loads(past.payload), hint)
+    except (SerializationError, RunBlocked) as broken:
+        _block_unreadable(run, past, broken)
+
+
+def _block_unreadable(run: Run, past: Past, broken: SerializationError | RunBlocked) -> NoReturn:
+    blocked = RunBlocked(
+        f"the recorded outcome of {past.kind} {past.name!r} in run {run.id!r} cannot be read here: {broken}"
+    )
+    blocked.__cause__ = broken
+    run.stop(Blocked(blocked))
+    raise asyncio.CancelledError from broken  # in async code `stop` has cancelled the root: go down the same way

@@ -113,11 +113,11 @@ def _undo(run: Run, scope: Scope, saga: UndoScope, undo: Undo) -> Operation[Exce
     """Undo one operation, unless that is recorded already; returns what it failed with for good."""
     key = undo_key(undo.key)
     past = run.journal.recall(Kind.UNDO, key, undo.name)
-    if past is not None and past.outcome is not None:
-        if past.outcome.phase == Phase.DONE:
+    if past is not None and (outcome := past.outcome) is not None:
+        if outcome.phase == Phase.DONE:
             return None
         run.failed_undos.append(key)
-        data = past.outcome.data
+        data = outcome.data
         assert isinstance(data, dict)  # written by fail_operation
         error, attempts = error_from_json(run.codec, data["error"]), data["attempts"]
         assert isinstance(attempts, int)

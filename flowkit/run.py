@@ -216,12 +216,7 @@ class Frame:
         """True if the calling thread and asyncio task are the ones this scope belongs to."""
         if threading.get_ident() != self.thread:
             return False
-        if self.task is None:
-            return True
-        try:
-            return asyncio.current_task() is self.task
-        except RuntimeError:  # no loop runs in this thread
-            return False
+        return self.task is None or asyncio.current_task(self.task.get_loop()) is self.task
 
 
 current: ContextVar[Frame | None] = ContextVar("flowkit_frame", default=None)
@@ -250,8 +245,8 @@ class Parking(Protocol):
     def end(self, task: asyncio.Task[object] | None) -> None:
         """A call's coroutine has ended."""
 
-    def take_turn(self, position: int) -> bool:
-        """Deliver a recorded outcome at once, if nothing stands before or beside it."""
+    def answer(self, position: int) -> bool:
+        """End a call with its recorded outcome at once, if nothing stands before or beside it."""
 
     async def turn(self, position: int) -> None:
         """Wait until a recorded outcome is the next to be delivered."""
@@ -373,7 +368,7 @@ class Run:
             raise self.leave(scope, Detached(self.closing))
         if self.fresh_failures:  # whatever this line, or one that it has branched into, has failed with is dealt with
             self.fresh_failures = [key for key in self.fresh_failures if not key.startswith(scope.prefix)]
-        error = sys.exc_info()[1]
+        error = sys.exception()
         if error is not None and error is not self.ambient:
             self.handled = True
 

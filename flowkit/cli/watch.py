@@ -111,7 +111,7 @@ class Watch:
                 return
             self._begun.add(run.id)
             past = run.journal.past.values()
-            replayed = sum(1 for each in past if each.outcome is not None and each.kind in {Kind.STEP, Kind.CHILD})
+            replayed = sum(1 for each in past if each.settled and each.kind in {Kind.STEP, Kind.CHILD})
             self.board.replayed += replayed
         if replayed:
             self._tell(Happened("replayed", run.task_id, detail=str(replayed)))

@@ -67,4 +67,4 @@ class Ledger:
         if entry.phase in _OUTCOMES:
             self.outcomes[run_id, entry.key] = entry
         elif entry.phase == Phase.ATTEMPT:
-            self.attempts[run_id, entry.key] = attempt_of(entry)[0]
+            self.attempts[run_id, entry.key] = attempt_of(entry.data)[0]
