@@ -32,6 +32,7 @@ from flowkit.errors import (
     UsageError,
     WrongColour,
 )
+from flowkit.events import wait_for_event
 from flowkit.facts import RunInfo, current_run, now, patched, rng, uuid4
 from flowkit.fan_out import each, gather
 from flowkit.flow import Flow
@@ -104,6 +105,7 @@ __all__ = [
     "step",
     "task",
     "uuid4",
+    "wait_for_event",
     "wait_for_work",
     "work",
 ]

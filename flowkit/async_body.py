@@ -27,7 +27,7 @@ class _Wait:
 
     scope: Scope = field(eq=False)
     wake_at_ms: int | None
-    seen: tuple[str, ...] | None  # messages that are not what it waits for
+    arrivals: int | None  # how many messages must have come, counted as the mailbox does
 
 
 class AsyncBody:
@@ -283,10 +283,10 @@ class AsyncBody:
 
     # ---- waiting ----------------------------------------------------------------------------------------------
 
-    async def park(self, scope: Scope, wake_at_ms: int | None, seen: tuple[str, ...] | None) -> None:
-        """Wait for a time or for messages; lets go of the run when everything else waits too (rule E1)."""
+    async def park(self, scope: Scope, wake_at_ms: int | None, arrivals: int | None) -> None:
+        """Wait for a time or so many messages; lets go of the run when everything else waits too (rule E1)."""
         future = self.loop.create_future()
-        self._parked[future] = _Wait(scope, wake_at_ms, seen)
+        self._parked[future] = _Wait(scope, wake_at_ms, arrivals)
         timer = None
         if wake_at_ms is not None and not self.run.clock.virtual:
             delay_s = max(0.0, (wake_at_ms - self.run.clock.now_ms()) / 1000)
@@ -353,10 +353,9 @@ class AsyncBody:
     def _suspension(self) -> Suspended:
         waits = self._parked.values()
         wakes = [wait.wake_at_ms for wait in waits if wait.wake_at_ms is not None]
-        consumed = self.run.consumed  # by calls beside those that wait: it makes no room for what they wait for
-        inboxes = [len(set(wait.seen) - consumed) + 1 for wait in waits if wait.seen is not None]
+        arrivals = [wait.arrivals for wait in waits if wait.arrivals is not None]
         heard = all(self.run.cancel_heard(wait.scope) for wait in waits)
-        return Suspended(min(wakes, default=None), min(inboxes, default=None), heard)
+        return Suspended(min(wakes, default=None), min(arrivals, default=None), heard)
 
 
 async def _later(make: Callable[[], Coroutine[Any, Any, object]]) -> object:

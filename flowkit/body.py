@@ -229,7 +229,8 @@ def _stop(run: Run, call: BodyCall, reason: Reason) -> Operation[Ending]:
         return (yield from _finish_error(run, call, RunStatus.CANCELLED, RunCancelled(why)))
     run.reason = reason
     match reason:
-        case Suspended(wake_at_ms=wake_at_ms, inbox_at_least=inbox, cancel_heard=heard):
+        case Suspended(wake_at_ms=wake_at_ms, arrivals=arrivals, cancel_heard=heard):
+            inbox = None if arrivals is None else max(1, arrivals - run.mailbox.consumed)
             # a mark that everybody who waits has heard of must not wake the run again and again (E2)
             then = Suspend(wake_at_ms, inbox, cancel_seen=heard)
             yield End(run.task_id, then, (*_begun(run), *_waiting(run)))

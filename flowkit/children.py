@@ -11,6 +11,7 @@ from flowkit.codec.errors import error_from_json
 from flowkit.documents import result_json
 from flowkit.effects import Advance, ChildAnswer, ChildEnded, Listen, Operation, Record, Tell
 from flowkit.entries import Entry, Kind, Phase
+from flowkit.mailbox import Mailbox
 from flowkit.operations import UndoSpec, cancellation, encode_within_cap, fail_operation, remember_undo
 from flowkit.records import Delivery, Message, MessageKind, NewRun
 from flowkit.run import Run, Scope, UndoScope
@@ -24,6 +25,21 @@ def child_run_id(run: Run, key: str) -> str:
 def reply_id(run: Run, key: str) -> str:
     """The id of the message by which the child tells its end."""
     return f"child:{run.id}/{key}"
+
+
+@frozen
+class ChildEnd:
+    """The message by which a child tells its end."""
+
+    run_id: str
+
+    def take(self, mailbox: Mailbox) -> Message | None:
+        """The message, if it is there."""
+        return mailbox.ends().get(self.run_id)
+
+    def missing(self, _mailbox: Mailbox) -> int:
+        """How many messages must come at the least before it is worth looking again."""
+        return 1
 
 
 @frozen
@@ -43,7 +59,6 @@ class ChildCall:
 def child_operation(run: Run, scope: Scope, call: ChildCall) -> Operation[object]:
     """Run a child to its end and record its outcome in the parent."""
     new, began_ms = call.make(), run.clock.now_ms()
-    message_id = reply_id(run, call.key)
     if run.cancel_wanted(scope):
         return (yield from _stop_child(run, scope, call, new))
     reopen = call.key in run.journal.reopened
@@ -51,9 +66,7 @@ def child_operation(run: Run, scope: Scope, call: ChildCall) -> Operation[object
         answer: ChildAnswer = yield Advance(new.task, call.key, new, reopen)
         if isinstance(answer, ChildEnded):
             return (yield from _record_result(run, scope, call, new.task, answer.result, began_ms))
-        message: Message | None = yield Listen(
-            new.task, call.key, lambda found: found.id == message_id, answer.wake_at_ms
-        )
+        message: Message | None = yield Listen(new.task, call.key, ChildEnd(new.run_id), answer.wake_at_ms)
         if message is not None:
             return (yield from _record_result(run, scope, call, new.task, message.payload, began_ms))
         if run.cancel_wanted(scope):
@@ -71,7 +84,7 @@ def _stop_child(run: Run, scope: Scope, call: ChildCall, new: NewRun) -> Operati
         answer: ChildAnswer = yield Advance(new.task, call.key, new)
         if isinstance(answer, ChildEnded):
             break
-        if (yield Listen(new.task, call.key, lambda found: found.id == message_id, answer.wake_at_ms)) is not None:
+        if (yield Listen(new.task, call.key, ChildEnd(new.run_id), answer.wake_at_ms)) is not None:
             break
     entry = Entry(Kind.CHILD, Phase.CANCELLED, call.key, new.task, run.clock.now_ms(), call.digest)
     raw = encode_within_cap(run, entry)

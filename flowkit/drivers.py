@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn, TypeVar, assert_never
 
@@ -108,7 +108,7 @@ def _record(run: Run, effect: Record) -> int:
     if run.reason is not None:
         raise Unwind(run.reason)
     if effect.consume:
-        run.consumed.update(effect.consume)
+        run.mailbox.consume(effect.consume)
     try:
         return run.services.committer.append(
             run.writer, effect.entries, effect.consume, effect.spawn, effect.send, effect.go
@@ -121,7 +121,7 @@ def _change_of(run: Run, effect: Record) -> Change:
     if run.reason is not None:
         raise Unwind(run.reason)
     if effect.consume:
-        run.consumed.update(effect.consume)
+        run.mailbox.consume(effect.consume)
     return Change(run.writer, effect.entries, effect.consume, effect.spawn, effect.send, effect.go)
 
 
@@ -162,17 +162,37 @@ def _blocks_a_loop(run: Run) -> bool:
     return run.is_async and run.unwind is not None
 
 
-def _listen(run: Run, scope: Scope, effect: Listen) -> Message | None:
-    snapshot = run.services.load(run.id)
-    for message in snapshot.inbox:
-        if effect.match(message):
-            return message
-    if effect.until_ms is not None and effect.until_ms <= run.clock.now_ms():
-        return None
-    if run.cancel_wanted(scope):
-        return None
-    enough = len(snapshot.inbox) + 1
-    raise run.leave(scope, Suspended(effect.until_ms, enough, run.cancel_heard(scope)))
+def _listen(run: Run, scope: Scope, effect: Listen) -> object:
+    answer, arrivals = _look(run, effect)
+    if answer is None and _has_news(run):
+        _take_in(run, run.services.inbox(run.id))
+        answer, arrivals = _look(run, effect)
+    if answer is not None or _is_over(run, scope, effect):
+        return answer
+    raise run.leave(scope, Suspended(effect.until_ms, arrivals, run.cancel_heard(scope)))
+
+
+def _look(run: Run, effect: Listen) -> tuple[object, int]:
+    """What was waited for, if it is there; and how many messages must have come before it can be."""
+    mailbox = run.mailbox
+    with mailbox.lock:
+        answer = effect.wanted.take(mailbox)
+        return answer, mailbox.arrived + (0 if answer is not None else effect.wanted.missing(mailbox))
+
+
+def _has_news(run: Run) -> bool:
+    """Whether the storage has told of more messages than are known here."""
+    return run.writer.inbox > len(run.mailbox)
+
+
+def _take_in(run: Run, messages: Sequence[Message]) -> None:
+    run.mailbox.add(messages)
+    run.writer.inbox = len(messages)
+
+
+def _is_over(run: Run, scope: Scope, effect: Listen) -> bool:
+    """Whether nobody waits any longer: the time is up, or the run is cancelled."""
+    return (effect.until_ms is not None and effect.until_ms <= run.clock.now_ms()) or run.cancel_wanted(scope)
 
 
 def _run_sync_body(run: Run, effect: RunBody) -> Outcome:
@@ -303,19 +323,17 @@ async def _pause_async(run: Run, scope: Scope, effect: Pause) -> bool:
     return run.cancel_wanted(scope)
 
 
-async def _listen_async(run: Run, scope: Scope, effect: Listen) -> Message | None:
+async def _listen_async(run: Run, scope: Scope, effect: Listen) -> object:
     body = run.body
     while True:
-        snapshot = await _off_loop(run, partial(run.services.load, run.id))
-        for message in snapshot.inbox:
-            if effect.match(message):
-                return message
-        if effect.until_ms is not None and effect.until_ms <= run.clock.now_ms():
-            return None
-        if run.cancel_wanted(scope):
-            return None
+        answer, arrivals = _look(run, effect)
+        if answer is None and _has_news(run):
+            _take_in(run, await _off_loop(run, partial(run.services.inbox, run.id)))
+            answer, arrivals = _look(run, effect)
+        if answer is not None or _is_over(run, scope, effect):
+            return answer
         assert body is not None  # only a body listens
-        await body.park(scope, effect.until_ms, tuple(message.id for message in snapshot.inbox))
+        await body.park(scope, effect.until_ms, arrivals)
 
 
 async def _run_async_body(run: Run, effect: RunBody) -> Outcome:

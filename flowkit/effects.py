@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from attrs import define, field, frozen
 
+from flowkit.mailbox import Mailbox
 from flowkit.records import GO, Go, Message, NewRun, Send, Then
 
 if TYPE_CHECKING:
@@ -101,16 +102,26 @@ class Pause:
     until_ms: int
 
 
+class Wanted(Protocol):
+    """What someone waits for in the inbox."""
+
+    def take(self, mailbox: Mailbox) -> object:
+        """What was waited for; None if it is not all there."""
+
+    def missing(self, mailbox: Mailbox) -> int:
+        """How many messages must come, at the least, before it can be."""
+
+
 @frozen
 class Listen:
-    """Wait for a message that `match` picks from the inbox; the answer is the message.
+    """Wait for messages; the answer is what `wanted` takes from the mailbox.
 
-    None once `until_ms` has passed without one, or when cancellation was asked for.
+    None once `until_ms` has passed without it, or when cancellation was asked for.
     """
 
     name: str
     key: str
-    match: Callable[[Message], bool]
+    wanted: Wanted
     until_ms: int | None = None
 
 

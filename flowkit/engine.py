@@ -11,7 +11,7 @@ import os
 import socket
 import uuid
 import weakref
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar, assert_never
 
 from attrs import frozen
@@ -132,6 +132,10 @@ class Engine:
             raise RunNotFound(f"there is no run {run_id!r} in this storage (runs are forgotten after the retention)")
         return snapshot
 
+    def inbox(self, run_id: str) -> Sequence[Message]:
+        """Read what has been sent to a run, oldest first."""
+        return self.snapshot(run_id).inbox
+
     def grant(self) -> Grant:
         """A new request for leases."""
         return Grant(self.worker_id, uuid.uuid4().hex, self.lease_ms)
@@ -248,8 +252,11 @@ class Engine:
         return await self._follow_async(self._to_end(new))
 
     def tell(self, run_id: str, message: Message) -> Delivery:
-        """Send a run a message."""
-        return self.storage.send(run_id, message, now_ms=self.now_arg())
+        """Send a run a message; one that is being advanced here hears of it at once."""
+        delivery = self.storage.send(run_id, message, now_ms=self.now_arg())
+        if delivery is Delivery.DELIVERED:
+            self._leases.heard(run_id, message)
+        return delivery
 
     def run_child(self, parent: Run, new: NewRun, *, reopen: bool) -> ChildAnswer:
         """Run a child in its parent's place (rule E3)."""

@@ -37,6 +37,7 @@ class Kind(StrEnum):
     CHILD = "child"
     TRIGGER = "trigger"
     SLEEP = "sleep"
+    EVENT = "event"
     PATCH = "patch"
     SAGA = "saga"
     UNDO = "undo"

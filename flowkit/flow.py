@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Token
+from itertools import count
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
@@ -18,10 +19,11 @@ from flowkit.config import storage_url
 from flowkit.durations import Duration, milliseconds
 from flowkit.effects import Raised
 from flowkit.engine import Engine
-from flowkit.errors import ConfigurationError
+from flowkit.errors import ConfigurationError, RunFinished, RunNotFound
+from flowkit.events import event_message
 from flowkit.handles import RunHandle
 from flowkit.inspection import RunList, fork_of
-from flowkit.records import RunQuery, RunStatus
+from flowkit.records import Delivery, RunQuery, RunStatus
 from flowkit.registry import TaskSpec
 from flowkit.reopening import keys_to_retry
 from flowkit.run import current
@@ -221,6 +223,39 @@ class Flow:
         """Ask a run to stop; False if it had finished already."""
         return self.handle(run_id).cancel()
 
+    def send_event(self, run_id: str, name: str, payload: object = None, id: str | None = None) -> bool:
+        """Send a run an event that it waits for with `wait_for_event`, or will wait for.
+
+        Called in a task or a step without an id, it is sent once, however often that runs again.
+
+        Args:
+            run_id: whom to send it to; it need not be waiting, nor even have begun.
+            name: of the event.
+            payload: anything that a step might return.
+            id: what makes it one event; sent twice with one id to a run, it is received once.
+
+        Returns:
+            True; False if an event of that id was sent to the run before.
+
+        Raises:
+            RunFinished: the run has ended, so nobody would ever receive it.
+            RunNotFound: there is no such run.
+            SerializationError: the payload cannot be stored.
+        """
+        engine = self.engine
+        event_id = _event_id(name) if id is None else id
+        message = event_message(engine.codec, name, payload, event_id, engine.clock.now_ms())
+        match engine.tell(run_id, message):
+            case Delivery.MISSING:
+                raise RunNotFound(f"there is no run {run_id!r} in this storage to send event {name!r} to")
+            case Delivery.CLOSED:
+                status = engine.snapshot(run_id).header.status
+                raise RunFinished(f"run {run_id!r} is {status}, so event {name!r} cannot be received")
+            case delivery:
+                if self._worker is not None:
+                    self._worker.poke()
+                return delivery is Delivery.DELIVERED
+
     def retry(self, run_id: str) -> RunHandle[Any]:
         """Reopen a failed or blocked run; only what failed runs again (rule X2).
 
@@ -298,6 +333,11 @@ class AioFlow:
         """Ask a run to stop; False if it had finished already."""
         return await _off_loop(lambda: self._flow.cancel(run_id))
 
+    async def send_event(self, run_id: str, name: str, payload: object = None, id: str | None = None) -> bool:
+        """Send a run an event that it waits for, or will wait for."""
+        event_id = _event_id(name) if id is None else id
+        return await _off_loop(lambda: self._flow.send_event(run_id, name, payload, event_id))
+
     async def retry(self, run_id: str) -> RunHandle[Any]:
         """Reopen a failed or blocked run."""
         return await _off_loop(lambda: self._flow.retry(run_id))
@@ -319,6 +359,17 @@ def _storage_of(given: str | Storage | None) -> Storage:
     if given is not None and callable(getattr(given, "commit", None)):
         return cast("Storage", given)
     return open_storage(storage_url(cast("str | None", given)).url)  # which refuses what is no text
+
+
+def _event_id(name: str) -> str:
+    """An id for an event without one: inside a run the same on every replay, and in a step in every attempt."""
+    frame = current.get()
+    if frame is None:
+        return uuid.uuid4().hex
+    if frame.step_key is None:
+        return str(frame.run.uuid4(frame.scope))
+    attempt = f"{frame.step_key}@{frame.attempt}:event:{name}"
+    return f"{frame.run.id}:{frame.step_key}:{name}:{next(frame.run.numbers.setdefault(attempt, count(1)))}"
 
 
 def _inside_a_task() -> bool:

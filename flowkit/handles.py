@@ -13,7 +13,7 @@ from flowkit.documents import describe_error
 from flowkit.durations import Duration, seconds
 from flowkit.effects import Raised
 from flowkit.engine import LONGEST_VIRTUAL_WAIT_S, LONGEST_WAIT_S, Engine
-from flowkit.errors import ResultTimeout, RunFinished, RunNotFound
+from flowkit.errors import ResultTimeout, RunNotFound
 from flowkit.following import items_of, items_of_async
 from flowkit.items import Item
 from flowkit.records import Delivery, Message, MessageKind, RunStatus, Snapshot
@@ -68,7 +68,7 @@ class RunHandle(Generic[R]):
     def cancel(self) -> bool:
         """Ask the run to stop; False if it had finished already."""
         message = Message(f"cancel:{uuid.uuid4().hex}", MessageKind.CANCEL)
-        delivery = self._engine.storage.send(self.id, message, now_ms=self._engine.now_arg())
+        delivery = self._engine.tell(self.id, message)
         if delivery is Delivery.MISSING:
             raise RunNotFound(f"there is no run {self.id!r} in this storage")
         return delivery is not Delivery.CLOSED
@@ -156,8 +156,3 @@ class AioRunHandle(Generic[R]):
     def items(self, after: int = 0, *, follow: bool = False) -> AsyncIterator[Item]:
         """What the run has emitted, its side work's failures and its changes of status, in order."""
         return items_of_async(self._handle._engine, self.id, after, follow=follow)  # noqa: SLF001  # its other half
-
-
-def closed_error(run_id: str, status: RunStatus) -> RunFinished:
-    """The run has ended, so nothing can be sent to it."""
-    return RunFinished(f"run {run_id!r} is {status}")

@@ -11,6 +11,7 @@ from flowkit.committer import Writer
 from flowkit.documents import RunInput, decode_input
 from flowkit.errors import RunBlocked, SerializationError
 from flowkit.journal import Journal
+from flowkit.mailbox import Mailbox
 from flowkit.records import Lease, Message, MessageKind, Snapshot
 from flowkit.registry import TaskSpec, hint_for
 from flowkit.run import Blocked, Probe, Reason, Run, Services
@@ -98,6 +99,7 @@ def _run(host: Host, start: Start, spec: TaskSpec, journal: Journal, given: RunI
         spec.fn.__module__,
         None if spec.timeout_s is None else start.created_at_ms + round(spec.timeout_s * 1000),
         host.probe,
+        mailbox=Mailbox(start.inbox),
     )
     writer.on_news = run.news
     return run

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from flowkit.errors import LeaseLost
 from flowkit.patience import PatientStorage
+from flowkit.records import Message, MessageKind
 from flowkit.run import Revoked, Run
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,17 @@ class Leases:
         finally:
             with self._lock:
                 self._active.pop(run.id, None)
+
+    def heard(self, run_id: str, message: Message) -> None:
+        """A run was sent a message by this process: if it is advanced here, it need not wait for a renewal to tell."""
+        run = self._active.get(run_id)
+        if run is None:
+            return
+        if message.kind is MessageKind.CANCEL:
+            run.writer.cancel = True
+        else:
+            run.writer.inbox += 1
+        run.news()
 
     def let_go(self, why: BaseException) -> None:
         """Ask every run that is being advanced to stop after the steps in flight (rule X5)."""

@@ -11,7 +11,7 @@ import random
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from flowkit.committer import Change, Committer, Writer
 from flowkit.effects import ChildAnswer, Effect
 from flowkit.errors import AmbiguousOrder, FlowkitError, LeaseLost
 from flowkit.journal import Journal, Past
+from flowkit.mailbox import Mailbox
 from flowkit.records import Delivery, Message, NewRun, Snapshot
 from flowkit.retry import RetryPolicy
 
@@ -34,7 +35,7 @@ class Suspended:
     """Everything in it waits: for a time, a message, or both (rule E1)."""
 
     wake_at_ms: int | None = None
-    inbox_at_least: int | None = None
+    arrivals: int | None = None  # how many messages must have come, counted as its mailbox does
     cancel_heard: bool = False  # whoever waits has heard of a cancellation, or must not hear of one (rule E2)
 
 
@@ -77,9 +78,9 @@ def combined(reasons: Iterable[Reason]) -> Reason | None:
     if not waits:
         return None
     wakes = [wait.wake_at_ms for wait in waits if wait.wake_at_ms is not None]
-    inboxes = [wait.inbox_at_least for wait in waits if wait.inbox_at_least is not None]
+    arrivals = [wait.arrivals for wait in waits if wait.arrivals is not None]
     heard = all(wait.cancel_heard for wait in waits)
-    return Suspended(min(wakes, default=None), min(inboxes, default=None), heard)
+    return Suspended(min(wakes, default=None), min(arrivals, default=None), heard)
 
 
 class Unwind(BaseException):
@@ -233,8 +234,8 @@ class Parking(Protocol):
 
     created: int
 
-    async def park(self, scope: Scope, wake_at_ms: int | None, seen: tuple[str, ...] | None) -> None:
-        """A line of calls waits for a time, or for other messages than those seen."""
+    async def park(self, scope: Scope, wake_at_ms: int | None, arrivals: int | None) -> None:
+        """A line of calls waits for a time, or until so many messages have come."""
 
     def start_branch(self, scope: Scope, make: Callable[[], Coroutine[Any, Any, object]]) -> asyncio.Task[object]:
         """Run a line of calls beside the others."""
@@ -300,6 +301,9 @@ class Services(Protocol):
     def load(self, run_id: str) -> Snapshot:
         """Read a run that exists."""
 
+    def inbox(self, run_id: str) -> Sequence[Message]:
+        """Read what has been sent to a run, oldest first."""
+
     def tell(self, run_id: str, message: Message) -> Delivery:
         """Send a run a message."""
 
@@ -338,7 +342,7 @@ class Run:
     rolled_back: bool = False  # an undo has run (rule G5)
     closing: BaseException | None = None  # why it is to be handed back at its next call
     works: list[Work] = field(factory=list)  # all side work of this incarnation
-    consumed: set[str] = field(factory=set)  # messages that this incarnation has taken from the inbox
+    mailbox: Mailbox = field(factory=Mailbox)
     cancelled_in_pause: bool = False  # cancellation came between two tries of the body
     timed_out: bool = False  # the task's timeout has been raised in the body
     handled: bool = False  # a durable operation was called while an error was being handled (rule R3)
@@ -353,6 +357,7 @@ class Run:
         self.handled = self.failed_delivered = False
         self.fresh_failures, self.works = [], []
         self.undos = UndoScope("")
+        self.mailbox.forget_who_took_what()
 
     def enter_call(self, scope: Scope) -> None:
         """What every durable call does first.

@@ -104,6 +104,17 @@ class Harness:
 
         return self._work(work)
 
+    def send_event(self, run: RunReport[Any] | str, name: str, payload: object = None, id: str | None = None) -> bool:
+        """Send a run an event, as `flow.send_event` does, and let it go as far as it comes without time passing."""
+        run_id = run if isinstance(run, str) else run.run_id
+
+        def work() -> bool:
+            received = self.flow.send_event(run_id, name, payload, id)
+            self._lab.settle(self.clock.now_ms())
+            return received
+
+        return self._work(work)
+
     @property
     def aio(self) -> AioHarness:
         """The same harness, awaitable."""
@@ -250,6 +261,12 @@ class AioHarness:
     async def start(self, task: Runnable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunReport[R]:
         """Start a task."""
         return await asyncio.to_thread(self._harness.start, task, *args, **kwargs)
+
+    async def send_event(
+        self, run: RunReport[Any] | str, name: str, payload: object = None, id: str | None = None
+    ) -> bool:
+        """Send a run an event."""
+        return await asyncio.to_thread(self._harness.send_event, run, name, payload, id)
 
 
 def _die(moment: Moment, strike: Strike) -> None:

@@ -11,7 +11,7 @@ from attrs import define, field
 
 from flowkit.codec import Codec, Json
 from flowkit.entries import Entry, Kind, Phase, decode
-from flowkit.records import RunHeader, RunQuery, Snapshot
+from flowkit.records import Message, MessageKind, RunHeader, RunQuery, Snapshot
 from flowkit.storage import Storage
 
 State = Hashable
@@ -49,10 +49,17 @@ class StateReader:
             header.worker is not None,
             header.wake_at_ms is not None,
             header.cancel,
-            tuple((message.id, message.payload) for message in snapshot.inbox),
+            tuple((message.id, self._payload(message)) for message in snapshot.inbox),
             snapshot.result,
             tuple(self._entry(raw) for raw in snapshot.entries),
         )
+
+    def _payload(self, message: Message) -> Hashable:
+        """What was sent, without when."""
+        if message.kind is not MessageKind.EVENT:
+            return message.payload
+        document = self.codec.loads(message.payload)
+        return repr(document.get("payload")) if isinstance(document, dict) else message.payload
 
     def _entry(self, raw: bytes) -> tuple[str, ...]:
         known = self._seen.get(raw)
@@ -69,7 +76,7 @@ def timeless(entry: Entry) -> tuple[str, ...]:
 def _timeless_data(entry: Entry) -> Json:
     if entry.phase == Phase.ATTEMPT and isinstance(entry.data, dict):
         return {name: value for name, value in entry.data.items() if name != "retry_at"}
-    if entry.kind == Kind.SLEEP:
+    if entry.kind == Kind.SLEEP or (entry.kind == Kind.EVENT and entry.phase == Phase.BEGUN):
         return None
     return entry.data
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flowkit_testing.corpus import chains, children, parallel, sagas, side
+from flowkit_testing.corpus import chains, children, events, parallel, sagas, side
 from flowkit_testing.corpus.case import Case
 
-CASES: tuple[Case, ...] = (*chains.CASES, *parallel.CASES, *children.CASES, *sagas.CASES, *side.CASES)
+CASES: tuple[Case, ...] = (*chains.CASES, *parallel.CASES, *children.CASES, *sagas.CASES, *side.CASES, *events.CASES)
 
 __all__ = ["CASES", "Case"]
