@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define
 
-from flowkit.codec import Codec, Json
+from flowkit.codec import Codec, Json, JsonCodec
+from flowkit.codec.base import LARGE_TEXT, quoted
 from flowkit.errors import SerializationError
 
 if TYPE_CHECKING:
@@ -90,6 +91,10 @@ def encode_done(codec: Codec, kind: str, key: str, name: str, at_ms: int, args: 
     """A DONE entry as bytes: one per completed operation, so its line is put together by hand."""
     quoted_key = f'"{key}"' if key.isdigit() else _quoted(key)
     line = f'[{FORMAT},"{kind}","done",{quoted_key},{_quoted(name)},{at_ms},"{args}",{took_ms}]\n'
+    if type(data) is str and len(data) >= LARGE_TEXT and type(codec).dumps is JsonCodec.dumps:
+        whole = quoted(data, line.encode())  # as `dumps`, without another copy
+        if whole is not None:
+            return whole
     return line.encode() + codec.dumps(data)
 
 

@@ -191,7 +191,7 @@ class Blobs:
             (self._spool / name).unlink(missing_ok=True)
 
     def _home(self, name: str) -> Path:
-        return self._folder / name[:2] / name
+        return self._folder / name[:1] / name
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -8,7 +8,8 @@ import pytest
 
 import flowkit
 from flowkit import Flow, RunBlocked, RunStatus, SerializationError, saga, step, task
-from flowkit.codec import JsonCodec
+from flowkit.codec import Json, JsonCodec
+from flowkit.codec.base import LARGE_TEXT
 from flowkit.entries import Entry, Kind, Phase, encode, encode_done, split, split_all
 from flowkit.journal import Journal
 from flowkit.records import NewRun
@@ -213,3 +214,21 @@ def test_what_decides_is_read_at_once() -> None:
         raw = encode(CODEC, Entry(Kind.STEP, phase, "1", "s", 5)).removesuffix(b"null") + b"{"
         with pytest.raises(SerializationError):
             Journal.read(CODEC, [raw])
+
+
+class Reversed(JsonCodec):
+    """A codec that stores in another way."""
+
+    def dumps(self, document: Json) -> bytes:
+        """The same, backwards."""
+        return super().dumps(document)[::-1]
+
+
+@pytest.mark.parametrize("codec", [CODEC, Reversed()], ids=["json", "custom"])
+@pytest.mark.parametrize("text", ["x" * LARGE_TEXT, 'two\n"lines" ü\ud800' * LARGE_TEXT, "x" * LARGE_TEXT + "\0"])
+def test_long_texts_are_written_as_any_other(codec: JsonCodec, text: str) -> None:
+    """A long text takes a way of its own into its entry, which shows nowhere; a codec of the user's is asked."""
+    entry = Entry(Kind.STEP, Phase.DONE, "1", "s", 5, "x", text)
+    raw = encode_done(codec, entry.kind, entry.key, entry.name, entry.at_ms, entry.args, entry.took_ms, text)
+    assert raw.partition(b"\n")[2] == codec.dumps(text)
+    assert raw == encode(codec, entry)

@@ -8,7 +8,7 @@ from typing import Any
 
 from cattrs import Converter
 
-from flowkit.codec.base import Json, Unencodable, text_encoder
+from flowkit.codec.base import LARGE_TEXT, Json, Unencodable, quoted, text_encoder
 from flowkit.codec.exceptions import decode_as_value, encode_as_value
 from flowkit.codec.paths import describe, find_cycle, find_path, remedy
 from flowkit.codec.plans import Plans
@@ -101,6 +101,8 @@ class JsonCodec:
 
     def dumps(self, document: Json) -> bytes:
         """The document as JSON text in UTF-8. Override it, together with `loads`, to encrypt or compress."""
+        if type(document) is str and len(document) >= LARGE_TEXT and (text := quoted(document)) is not None:
+            return text
         try:
             # Lone surrogates, as in the names of undecodable files, are kept.
             return _to_text(document).encode("utf-8", "surrogatepass")

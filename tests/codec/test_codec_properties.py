@@ -1,6 +1,7 @@
 """D5, for any value at all: what is read is what was written."""
 
 import dataclasses
+import json
 from datetime import timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowkit.codec import JsonCodec
+from flowkit.codec.base import PIECE, quoted
 from flowkit.digest import ArgumentDigest
 
 
@@ -138,3 +140,12 @@ def test_order_of_a_dict_does_not_count_in_digests(value: dict[object, object], 
     random.shuffle(items)
     codec, digest = JsonCodec(), ArgumentDigest(call)
     assert digest(([value],), {}, codec) == digest(([dict(items)],), {}, codec)
+
+
+@given(st.text(st.characters(exclude_categories=())), st.integers(0, 3))
+def test_long_texts_are_quoted_as_json_quotes_them(text: str, more: int) -> None:
+    """Byte for byte as the standard library's encoder; what has other control characters is left to it."""
+    text = text + more * '\t\r\n\\"ü' + more * PIECE * "x" + text
+    expected = json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    found = quoted(text, b"before")
+    assert found == b"before" + expected if found is not None else any(char < " " for char in text)
