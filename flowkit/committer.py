@@ -19,10 +19,12 @@ from attrs import define
 from flowkit.errors import LeaseLost
 from flowkit.patience import PatientStorage
 from flowkit.records import GO, Commit, Done, Fenced, Gap, Lease, Missing, NewRun, Send, Then, Verdict
+from flowkit.storage import Prompt
 
 log = logging.getLogger(__name__)
 
-_FLUSH, _END = True, False
+_FLUSH, _END = "flush", "end"
+_LONG_WAY = 64  # commits of a run after which one goes by way of the thread, so that an event loop comes to the rest
 
 
 @define(eq=False)
@@ -62,6 +64,9 @@ class Change:
         return self.position
 
 
+_Order = str | tuple[Change, Commit]  # _FLUSH, _END, or a commit that was begun and is in doubt
+
+
 class Committer:
     """Writes changes of any number of runs to one storage, batching those that arrive together."""
 
@@ -69,6 +74,7 @@ class Committer:
         self, storage: PatientStorage, *, instant: bool, now_ms: Callable[[], int | None], grace_s: float = 20.0
     ) -> None:
         self._storage = storage
+        self._at_once = storage.inner.commit_at_once if isinstance(storage.inner, Prompt) else None
         self.instant = instant
         self._now_ms = now_ms
         self._grace_s = grace_s
@@ -78,7 +84,7 @@ class Committer:
         self._turn = threading.Lock()  # held while a batch is in flight, by whoever is to pass it on
         self._lock = threading.Lock()
         self._waiting: list[Change] = []
-        self._orders: SimpleQueue[bool] = SimpleQueue()  # to the background thread: flush, or end
+        self._orders: SimpleQueue[_Order] = SimpleQueue()  # to the background thread
         self._background: threading.Thread | None = None
 
     def append(
@@ -135,14 +141,57 @@ class Committer:
                 self._flush_and_pass_on()
         return change.answer()
 
+    async def append_async(
+        self,
+        writer: Writer,
+        entries: tuple[bytes, ...],
+        consume: tuple[str, ...] = (),
+        spawn: tuple[NewRun, ...] = (),
+        send: tuple[Send, ...] = (),
+        then: Then = GO,
+    ) -> int:
+        """As `append`, without blocking the event loop: at once where the storage can do that, else by the thread.
+
+        Raises:
+            LeaseLost, StorageError: as `write` does.
+        """
+        at_once = self._at_once
+        if (
+            at_once is None
+            or writer.lost is not None
+            or self._waiting
+            or writer.commits % _LONG_WAY == _LONG_WAY - 1
+            or not self._turn.acquire(blocking=False)
+        ):
+            return await self.write_async(Change(writer, entries, consume, spawn, send, then))
+        commit = _next_commit(writer, entries, consume, spawn, send, then)
+        try:
+            done = at_once(commit, now_ms=self._now_ms())
+        except Exception:  # noqa: BLE001  # the same commit is sent again: its id makes that safe (D7)
+            done = None
+        if done is None or done.cancel is not writer.cancel or done.inbox != writer.inbox:
+            change = self._awaited(Change(writer, entries, consume, spawn, send, then))
+            self._order((change, commit))  # together with the turn
+            assert change.future is not None  # it is awaited
+            return await change.future
+        writer.length = done.length
+        self._turn.release()
+        if self._waiting:
+            self._see_to_waiting()
+        return commit.base + len(entries)
+
     async def write_async(self, change: Change) -> int:
         """As `write`, without blocking the event loop. Cancelling the caller does not undo the write."""
         if self.instant:
             return self.write(change)
+        self.post(self._awaited(change))
+        assert change.future is not None  # it is awaited
+        return await change.future
+
+    def _awaited(self, change: Change) -> Change:
         change.loop = asyncio.get_running_loop()
         change.future = change.loop.create_future()
-        self.post(change)
-        return await change.future
+        return change
 
     def post(self, change: Change) -> None:
         """Write a change soon, without waiting; for what is lost with the process and made again by a replay."""
@@ -183,7 +232,7 @@ class Committer:
                 heir.set()
                 return
             if self._waiting:
-                self._order_flush()
+                self._order(_FLUSH)
                 return
         self._turn.release()
         self._see_to_waiting()
@@ -194,23 +243,39 @@ class Committer:
         finally:
             self._pass_on()
 
-    def _order_flush(self) -> None:
+    def _order(self, order: _Order) -> None:
         if self._background is None:
             self._background = threading.Thread(target=self._run_background, name="flowkit-committer", daemon=True)
             self._background.start()
-        self._orders.put(_FLUSH)
+        self._orders.put(order)
 
     def _run_background(self) -> None:
         while True:
-            if self._orders.get() is _FLUSH:
+            order = self._orders.get()
+            if order is not _END:
                 with suppress(BaseException):  # whoever waited has been told
-                    self._flush_and_pass_on()
+                    if order is _FLUSH:
+                        self._flush_and_pass_on()
+                    else:
+                        assert isinstance(order, tuple)  # or it would be one of the words
+                        self._send_again(*order)
                 continue
             with self._lock:  # under which orders are given
                 if self._orders.empty():
                     self._background = None
                     return
                 self._orders.put(_END)  # after what was ordered meanwhile
+
+    def _send_again(self, change: Change, commit: Commit) -> None:
+        """Find out what became of a commit by sending the same one (rule D7); then the turn is passed on."""
+        try:
+            self._send([[change]], [commit])
+        except BaseException as error:
+            change.error, change.settled = error, True
+            raise
+        finally:
+            _notify([change])
+            self._pass_on()
 
     def _flush(self) -> None:
         """Send everything that waits as one batch, and tell everyone what became of it."""

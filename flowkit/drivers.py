@@ -117,14 +117,6 @@ def _record(run: Run, effect: Record) -> int:
         _go_down(run, error)
 
 
-def _change_of(run: Run, effect: Record) -> Change:
-    if run.reason is not None:
-        raise Unwind(run.reason)
-    if effect.consume:
-        run.mailbox.consume(effect.consume)
-    return Change(run.writer, effect.entries, effect.consume, effect.spawn, effect.send, effect.go)
-
-
 def _post(run: Run, effect: Post) -> object:
     if run.reason is None:
         run.services.committer.post(Change(run.writer, effect.entries))
@@ -245,8 +237,8 @@ async def drive_async(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
                     answer = probe.after(run, effect, await perform_async(run, scope, effect))
                 elif type(effect) is Invoke:  # the two effects of every step come first
                     answer = await call_async(run, scope, effect)
-                elif type(effect) is Record and instant:
-                    answer = _record(run, effect)
+                elif type(effect) is Record:
+                    answer = _record(run, effect) if instant else await _record_async(run, effect)
                 else:
                     answer = await perform_async(run, scope, effect)
             except BaseException as error:  # noqa: BLE001  # the operation decides what an error means
@@ -268,7 +260,7 @@ async def perform_async(run: Run, scope: Scope, effect: Effect) -> object:
         case Invoke():
             return await call_async(run, scope, effect)
         case Record():
-            return await _commit_async(run, _change_of(run, effect))
+            return _record(run, effect) if run.services.instant else await _record_async(run, effect)
         case Post():
             return _post(run, effect)
         case RunBody():
@@ -300,9 +292,15 @@ async def _off_loop(run: Run, call: Callable[[], _T]) -> _T:
     return call() if run.services.instant else await asyncio.to_thread(call)
 
 
-async def _commit_async(run: Run, change: Change) -> int:
+async def _record_async(run: Run, effect: Record) -> int:
+    if run.reason is not None:
+        raise Unwind(run.reason)
+    if effect.consume:
+        run.mailbox.consume(effect.consume)
     try:
-        return await run.services.committer.write_async(change)
+        return await run.services.committer.append_async(
+            run.writer, effect.entries, effect.consume, effect.spawn, effect.send, effect.go
+        )
     except (LeaseLost, StorageError) as error:
         _go_down(run, error)
 

@@ -19,6 +19,7 @@ from flowkit.records import (
     Commit,
     Counts,
     Delivery,
+    Done,
     Grant,
     Lease,
     LeaseState,
@@ -95,6 +96,17 @@ class Storage(Protocol):
 
     def compare_and_set(self, key: str, revision: int, value: bytes) -> int | None:
         """Write a shared value if its revision is still this (0: if there is none); the new revision, or None."""
+
+
+@runtime_checkable
+class Prompt(Protocol):
+    """What a storage may offer besides: commits that nobody has to wait for, so that an event loop can make them."""
+
+    def commit_at_once(self, commit: Commit, *, now_ms: int | None = None) -> Done | None:
+        """Apply a commit if that takes neither a lock that someone has nor a sync of the disk.
+
+        None: it was not applied, or whether it was is unknown; the same one is then given to `Storage.commit`.
+        """
 
 
 StorageFactory = Callable[[str], Storage]

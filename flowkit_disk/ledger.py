@@ -91,29 +91,36 @@ class Ledger:
 
     # ---- committing
 
-    def append(self, commit: Commit, now_ms: int) -> Done | None:
+    def append(self, commit: Commit, now_ms: int, *, at_once: bool = False) -> Done | None:
         """Make a commit that only appends to what we remember of its run; None if it must be looked at closely.
 
         The hot path: one row in a transaction of its own (D1), refused by the table if anything has happened to the
         run (D4). SQLite leaves the processor's caches cold, so each call and each line here shows.
+
+        Args:
+            commit: the commit.
+            now_ms: the time.
+            at_once: None too if that means to wait for somebody, or for the disk.
         """
         engine, hints = self.engine, self.hints
-        engine.lock.acquire()
+        if not (engine.lock.try_acquire() if at_once else engine.lock.acquire()):
+            return None
         try:
             hint = hints.get(commit.run_id)
             rows = engine.ready()
             if hint is None or rows is None or not hint.fits(commit) or hint.ends_block():
                 return None
             value, tag = pack_commit(hint.length, now_ms, commit.commit_id, commit.entries)
-            if len(value) > LARGE_BYTES:
+            pages = rows.pages + pages_of(value)
+            if len(value) > LARGE_BYTES or (at_once and pages >= CHECKPOINT_PAGES):
                 return None
             key = keys.entry(hint.number, hint.position + 1)
             if engine.signals.view[EPOCH] != hints.epoch or not rows.add_raw(key, value, None, _FALSE, tag):
                 return None
             done = hint.appended(commit, len(value), now_ms)
             watched = engine.signals.view[WATCHERS] != NOBODY  # after the commit: whoever comes later sees its row
-            rows.pages += pages_of(value)
-            if rows.pages >= CHECKPOINT_PAGES:
+            rows.pages = pages
+            if pages >= CHECKPOINT_PAGES:
                 engine.checkpoint(rows)
         except BaseException as error:
             hints.clear()

@@ -121,8 +121,8 @@ class WriteLock:
         self._queue: Queue | None = None
         self._depth = 0
 
-    def acquire(self) -> None:
-        """Take it. For the hot path: first as if nobody else were there."""
+    def acquire(self) -> bool:
+        """Take it; always True. For the hot path: first as if nobody else were there."""
         if not self._try_mutex(False) and not self.mutex.acquire(timeout=self._timeout_s):  # noqa: FBT003  # names cost
             raise locked(self._path.parent, self._timeout_s)
         try:
@@ -136,6 +136,24 @@ class WriteLock:
         except BaseException:
             self.mutex.release()
             raise
+        return True
+
+    def try_acquire(self) -> bool:
+        """Take it if nobody has it."""
+        if not self._try_mutex(False):  # noqa: FBT003  # as above
+            return False
+        try:
+            if not self._depth:
+                flock(self._descriptor, _ALONE)
+                self._held = self._descriptor
+            self._depth += 1
+        except (BlockingIOError, ValueError):  # taken, or our file is not open
+            self.mutex.release()
+            return False
+        except BaseException:
+            self.mutex.release()
+            raise
+        return True
 
     def release(self) -> None:
         """Let go of it."""

@@ -12,6 +12,7 @@ from flowkit.records import (
     AnyOf,
     Commit,
     Done,
+    Durability,
     Exactly,
     Fenced,
     Finish,
@@ -26,7 +27,8 @@ from flowkit.records import (
     RunStatus,
     Verdict,
 )
-from flowkit_disk import DiskStorage, hints
+from flowkit_disk import DiskStorage, hints, ledger
+from flowkit_disk.blobs import LARGE_BYTES
 
 Open = Callable[..., DiskStorage]
 Born = Callable[..., Lease]
@@ -291,3 +293,52 @@ def test_every_statement_searches_an_index(statements: list[str], opened: Open, 
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+# ---- commits that an event loop makes -------------------------------------------------------------------------------
+
+
+def at_once(storage: DiskStorage, lease: Lease, base: int, entry: bytes = b"entry") -> Done | None:
+    """Append one entry if nobody has to wait for it."""
+    return storage.commit_at_once(Commit(lease.run_id, lease.owner, lease.fence, f"c{base}", base, (entry,)))
+
+
+def test_an_append_at_once(opened: Open, born: Born) -> None:
+    """Without a sync of the disk to wait for, an append may be made by an event loop."""
+    storage = opened(durability=Durability.PROCESS)
+    lease = born(storage)
+    done = at_once(storage, lease, 0)
+    assert done is not None
+    assert done.length == 1
+    assert at_once(storage, lease, 0) is None  # D7: the same one again is for `commit` to answer
+    assert isinstance(append(storage, lease, 0), Done)
+    snapshot = storage.load("run")
+    assert snapshot is not None
+    assert snapshot.entries == (b"entry",)
+
+
+def test_nothing_is_waited_for_at_once(opened: Open, born: Born, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D1: what would have to be synced, or wait for another writer, or for a checkpoint, is left to `commit`."""
+    synced = opened()
+    assert at_once(synced, born(synced), 0) is None
+    synced.close()
+
+    storage, other = opened(durability=Durability.PROCESS), opened(durability=Durability.PROCESS)
+    lease = born(storage, run_id="second")
+    large = b"x" * (LARGE_BYTES + 1)
+    assert at_once(storage, lease, 0, large) is None
+    with other._engine.lock:  # noqa: SLF001  # as a process that is writing
+        assert at_once(storage, lease, 0) is None
+    monkeypatch.setattr(ledger, "CHECKPOINT_PAGES", 1)
+    assert at_once(storage, lease, 0) is None
+    monkeypatch.undo()
+    assert at_once(storage, lease, 0) is not None
+
+
+def test_a_takeover_elsewhere_fences_at_once(opened: Open, born: Born) -> None:
+    """D4: a commit at once is refused as any other is, and says nothing of its own about it."""
+    storage, other = opened(durability=Durability.PROCESS), opened(durability=Durability.PROCESS)
+    lease = born(storage)
+    take_over(other)
+    assert at_once(storage, lease, 0) is None
+    assert isinstance(append(storage, lease, 0), Fenced)
