@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from flowkit_testing.contract import StorageContract
+from flowkit_testing.contract import DurableStorageContract, StorageContract
 from flowkit_testing.fake_clock import FakeClock
 from flowkit_testing.harness import FaultNeverFired, Harness
 from flowkit_testing.lab import NeverEnds, ReplayDiffers
@@ -13,6 +13,7 @@ from flowkit_testing.process import ProcessDied
 from flowkit_testing.report import RunReport
 
 __all__ = [
+    "DurableStorageContract",
     "FakeClock",
     "FaultNeverFired",
     "Harness",

@@ -15,7 +15,7 @@ from hypothesis import settings
 from flowkit.records import Durability
 from flowkit.storage import Storage
 from flowkit_disk import DiskStorage
-from flowkit_testing.contract import StorageContract
+from flowkit_testing.contract import DurableStorageContract
 from flowkit_testing.machine import storage_machine
 
 _IN_MEMORY = Path("/dev") / "shm"
@@ -32,7 +32,7 @@ def _leave_nothing_behind() -> Iterator[None]:
     shutil.rmtree(_folder, ignore_errors=True)
 
 
-class _Disk(StorageContract):
+class _Disk(DurableStorageContract):
     """What both durabilities share."""
 
     durability = Durability.DISK
@@ -53,6 +53,11 @@ class _Disk(StorageContract):
         other = DiskStorage(storage.path, durability=self.durability)
         other.open()
         return other
+
+    def elsewhere(self, storage: Storage) -> tuple[str, ...]:
+        """By its URL."""
+        assert isinstance(storage, DiskStorage)
+        return "flowkit.storage:open_storage", f"disk:{storage.path}?durability={self.durability}"
 
 
 class TestDisk(_Disk):

@@ -128,11 +128,12 @@ def grant(token: str, *, worker: str = "worker-1", lease_ms: int = LEASE_MS) -> 
     return Grant(worker, token, lease_ms)
 
 
-def begin(storage: Storage, run_id: str = "run", *, owner: str | None = None, now_ms: int = T0) -> Writer:
+def begin(
+    storage: Storage, run_id: str = "run", *, owner: str | None = None, now_ms: int = T0, worker: str = "worker-1"
+) -> Writer:
     """Create a run that is born claimed."""
-    (answer,) = storage.submit(
-        [NewRun(run_id, "task", b"input", grant=grant(owner or f"born-{run_id}"))], now_ms=now_ms
-    )
+    born = grant(owner or f"born-{run_id}", worker=worker)
+    (answer,) = storage.submit([NewRun(run_id, "task", b"input", grant=born)], now_ms=now_ms)
     assert isinstance(answer, Created), answer
     assert answer.lease is not None
     return Writer(storage, answer.lease)

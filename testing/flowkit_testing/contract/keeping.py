@@ -8,7 +8,19 @@ from collections.abc import Callable
 import pytest
 
 from flowkit.errors import StorageError
-from flowkit.records import Block, Done, Fenced, Finish, LeaseState, Missing, NewRun, RunQuery, RunStatus, Suspend
+from flowkit.records import (
+    Block,
+    Done,
+    Durability,
+    Fenced,
+    Finish,
+    LeaseState,
+    Missing,
+    NewRun,
+    RunQuery,
+    RunStatus,
+    Suspend,
+)
 from flowkit.storage import Storage
 from flowkit_testing.contract.base import (
     ANY_TASK,
@@ -28,6 +40,7 @@ from flowkit_testing.contract.base import (
     take,
     tell,
 )
+from flowkit_testing.contract.killing import Killing
 
 DONE = Finish(RunStatus.SUCCEEDED, b"result")
 FAR = T0 + 10**9
@@ -170,6 +183,12 @@ class Opening(StorageSuite):
         assert header_of(storage).run_id == "run"
         storage.close()
         storage.close()
+
+    def test_what_is_said_to_survive_is_shown(self, storage: Storage) -> None:
+        """D1: a storage that claims to outlive its process is killed as well."""
+        claims = storage.open().durability
+        shown = isinstance(self, Killing)
+        assert shown or claims is Durability.MEMORY, f"it says {claims!r}: subclass DurableStorageContract to show it"
 
     def test_without_a_time_the_storages_own_clock_counts(self, storage: Storage) -> None:
         """Every call that looks at the clock can do without being told the time, and tells it back."""
