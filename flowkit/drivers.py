@@ -141,7 +141,7 @@ def _pause(run: Run, scope: Scope, effect: Pause) -> bool:
     wait_s = (effect.until_ms - run.clock.now_ms()) / 1000
     if wait_s <= 0:
         return False
-    if run.cancel_wanted(scope):  # E2: it came with the answer to the last commit
+    if run.cancel_wanted(scope):  # E2, G6: it came with the answer to the last commit, or a race is decided
         return True
     if wait_s > run.services.patience_in_place_s and not _blocks_a_loop(run):
         raise run.leave(scope, Suspended(effect.until_ms, cancel_heard=run.cancel_heard(scope)))

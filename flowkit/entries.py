@@ -40,6 +40,7 @@ class Kind(StrEnum):
     SLEEP = "sleep"
     EVENT = "event"
     PATCH = "patch"
+    CHOICE = "choice"  # which of several was first, or did first
     SAGA = "saga"
     UNDO = "undo"
     ITEM = "item"

@@ -25,6 +25,10 @@ class WrongColour(UsageError):
     """A synchronous call was made where only an awaitable one can work, or the other way round."""
 
 
+class ValueMismatch(UsageError, TypeError):
+    """A sequencer got or gave a value that is not of the type it declares; names the place in the value."""
+
+
 class AmbiguousOrder(UsageError):
     """A durable call was made from an asyncio task or thread that is no branch of the run (rule I2)."""
 
@@ -126,6 +130,10 @@ class AllFailed(FlowkitError, ExceptionGroup[Exception]):
     def derive(self, excs: list[Exception], /) -> Self:  # type: ignore[override]  # narrower than the base on purpose
         """A group of the same kind with other errors, as `split` and `subgroup` need it."""
         return type(self)(self.message, excs)
+
+
+class RaceLost(FlowkitError):
+    """Why what the loser of a race has completed is undone; it is recorded, and never raised."""
 
 
 class CompensationFailed(FlowkitError, ExceptionGroup[Exception]):

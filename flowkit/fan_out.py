@@ -203,7 +203,7 @@ async def gather_async(
         Exception: the error that was recorded first, after all others have settled.
     """
     check_calls("aio.gather", calls, max_concurrency, or_coroutines=True)
-    makes = [_maker(call) for call in calls]
+    makes = [make_of(call) for call in calls]
     frame = _branching_frame("aio.gather")
     if frame is None:
         return tuple(await asyncio.gather(*[make() for make in makes], return_exceptions=return_exceptions))
@@ -237,7 +237,8 @@ async def each_async(
     return cast("list[R]", _join(frame, lines, return_exceptions=False))
 
 
-def _maker(call: Item[Any]) -> Callable[[], Coroutine[Any, Any, object]]:
+def make_of(call: Item[Any]) -> Callable[[], Coroutine[Any, Any, object]]:
+    """How to make a call in async code."""
     if not isinstance(call, Bound):
         return lambda: call
     if call.awaitable is None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from flowkit.effects import Invoke, Outcome, Raised, Returned
 from flowkit.errors import StepTimeout
-from flowkit.run import Frame, Run, Scope, current
+from flowkit.run import Entrant, Frame, Run, Scope, current
 
 
 def step_frame(run: Run, scope: Scope, effect: Invoke) -> Frame:
@@ -53,6 +53,8 @@ async def call_async(run: Run, scope: Scope, effect: Invoke) -> Outcome:
     try:
         if effect.threaded:
             return await _call_on_thread(run, effect)
+        if scope.entrant is not None:
+            return await _interruptible(run, scope.entrant, effect)
         if effect.timeout_s is None:
             return Returned(await effect.fn(*effect.args, **effect.kwargs))  # type: ignore[misc]  # an async function
         return await _await_within(run, effect, effect.timeout_s)
@@ -60,6 +62,24 @@ async def call_async(run: Run, scope: Scope, effect: Invoke) -> Outcome:
         return Raised(error)
     finally:
         current.reset(token)
+
+
+async def _interruptible(run: Run, entrant: Entrant, effect: Invoke) -> Outcome:
+    """Await an async function in a line of a race, which is cancelled when another line wins (rule G6)."""
+    task = asyncio.current_task()
+    assert task is not None  # a coroutine is run by one
+    lines = [entrant]
+    while (outer := lines[-1].outer) is not None:
+        lines.append(outer)
+    for line in lines:
+        line.interruptible.add(task)
+    try:
+        if effect.timeout_s is None:
+            return Returned(await effect.fn(*effect.args, **effect.kwargs))  # type: ignore[misc]  # an async function
+        return await _await_within(run, effect, effect.timeout_s)
+    finally:
+        for line in lines:
+            line.interruptible.discard(task)
 
 
 async def _await_within(run: Run, effect: Invoke, timeout_s: float) -> Outcome:

@@ -149,6 +149,8 @@ def instead(run: Run, scope: Scope, saga: UndoScope, kind: Kind, key: str, name:
 
     A replay for a rollback goes no further; a cancellation is delivered; or the task's time is up.
     """
+    if scope.entrant is not None and scope.entrant.lost and kind is not Kind.CHILD:
+        raise cancellation(run, scope)  # G6: a race that is decided goes no further; its record says who has lost
     if saga.rolling_back:
         raise LeaveScope
     if run.journal.rollback is not None:

@@ -79,14 +79,18 @@ class Registry:
         self._tasks: dict[str, TaskSpec] = {}
         self._listeners: list[Callable[[], None]] = []
 
-    def add(self, spec: TaskSpec) -> None:
+    def add(self, spec: TaskSpec, *, replace: bool = False) -> None:
         """Make a task known.
+
+        Args:
+            spec: what is known of it.
+            replace: whoever has the id gives it up.
 
         Raises:
             ConfigurationError: if another function has this id.
         """
         with self._lock:
-            known = self._tasks.get(spec.id)
+            known = None if replace else self._tasks.get(spec.id)
             if known is not None and known.origin != spec.origin and not _same_file(known, spec):
                 raise ConfigurationError(
                     f"task id {spec.id!r} is taken by {'.'.join(known.origin)}; {'.'.join(spec.origin)} needs another: "
@@ -96,6 +100,11 @@ class Registry:
             listeners = list(self._listeners)
         for listener in listeners:
             listener()
+
+    def remove(self, task_id: str) -> None:
+        """Forget a task that nobody can run any more."""
+        with self._lock:
+            self._tasks.pop(task_id, None)
 
     def find(self, task_id: str) -> TaskSpec | None:
         """The task of that id, if this process has it."""

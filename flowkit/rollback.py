@@ -114,6 +114,8 @@ def _undo(run: Run, scope: Scope, saga: UndoScope, undo: Undo) -> Operation[Exce
     key = undo_key(undo.key)
     past = run.journal.recall(Kind.UNDO, key, undo.name)
     if past is not None and (outcome := past.outcome) is not None:
+        if run.body is not None:
+            run.body.skip(past.position)  # I4: nobody waits for its turn
         if outcome.phase == Phase.DONE:
             return None
         run.failed_undos.append(key)

@@ -144,6 +144,26 @@ class UndoScope:
 
 
 @define(eq=False)
+class Entrant:
+    """One line of a race, and of the race around that one if there is one."""
+
+    outer: Entrant | None = None
+    beaten: bool = False
+    interruptible: set[asyncio.Task[object]] = field(factory=set)  # that await an async step of this line
+
+    @property
+    def lost(self) -> bool:
+        """True once another line has won: this one begins nothing new (rule G6)."""
+        return self.beaten or (self.outer is not None and self.outer.lost)
+
+    def beat(self) -> None:
+        """Another line has won: what can be cancelled is."""
+        self.beaten = True
+        for task in self.interruptible:
+            task.cancel()
+
+
+@define(eq=False)
 class Scope:
     """A line of calls that follow one another. Each call takes the next ordinal when it is made (rule I1)."""
 
@@ -158,10 +178,13 @@ class Scope:
     named: set[str] | None = None
     reason: Reason | None = None  # set once this line of a sync body is being taken off its stack
     cancel_delivered: bool = False  # cancellation is raised once in each line of calls (rule E2)
+    entrant: Entrant | None = None  # the line of a race that this belongs to
 
     def branch(self, key: str, index: int) -> Scope:
         """A scope of its own, for a line of calls that runs beside this one."""
-        return Scope(f"{self.prefix}{key}.{index}.", self.now_ms, self.saga, self.works, self.position)
+        scope = Scope(f"{self.prefix}{key}.{index}.", self.now_ms, self.saga, self.works, self.position)
+        scope.entrant = self.entrant
+        return scope
 
     def next_key(self) -> str:
         """The key of the next call."""
@@ -398,7 +421,9 @@ class Run:
         return Unwind(reason)
 
     def cancel_wanted(self, scope: Scope) -> bool:
-        """True if a cancellation is waiting to be raised in this line of calls (rule E2)."""
+        """True if a cancellation is waiting to be raised in this line of calls (rules E2, G6)."""
+        if scope.entrant is not None and scope.entrant.lost:
+            return True
         return self.writer.cancel and not self.cancel_heard(scope)
 
     def cancel_heard(self, scope: Scope) -> bool:

@@ -126,21 +126,27 @@ def work(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> WorkHandle[Any
     Raises:
         NotAllowedInStep, OutsideRun: called where no work can be queued.
     """
-    frame = _task_frame("work")
-    run, name = frame.run, str(getattr(fn, "name", None) or getattr(fn, "id", None) or function_name(fn))
+    frame = work_frame("work")
+    run, name = frame.run, work_name(fn)
     key = take_key(frame, None)
     scope = frame.scope.branch(key.removeprefix(frame.scope.prefix), 0)
     handle: WorkHandle[Any] = WorkHandle(name, run, scope)
     if run.is_async:
-        _start_async(run, scope, handle, _awaitable(fn, name), args, kwargs)
+        _start_async(run, scope, handle, awaitable_of(fn, name), args, kwargs)
     else:
-        _start(run, scope, handle, _callable(fn, name, run), args, kwargs)
+        _start(run, scope, handle, callable_of(fn, name, run), args, kwargs)
     frame.scope.works.append(handle)
     run.works.append(handle)
     return handle
 
 
-def _callable(fn: Callable[..., Any], name: str, run: Run) -> Callable[..., object]:
+def work_name(fn: Callable[..., object]) -> str:
+    """What side work is called in the record."""
+    return str(getattr(fn, "name", None) or getattr(fn, "id", None) or function_name(fn))
+
+
+def callable_of(fn: Callable[..., Any], name: str, run: Run) -> Callable[..., object]:
+    """How side work is called in a sync task; a plain function is a durable step."""
     if hasattr(fn, "spec"):
         if fn.spec.is_async:
             raise WrongColour(f"work({name!r}): it is async, but task {run.task_id!r} is a plain `def`")
@@ -152,7 +158,8 @@ def _callable(fn: Callable[..., Any], name: str, run: Run) -> Callable[..., obje
     return lambda *args, **kwargs: call_step(spec, args, kwargs)
 
 
-def _awaitable(fn: Callable[..., Any], name: str) -> Callable[..., Coroutine[Any, Any, object]]:
+def awaitable_of(fn: Callable[..., Any], name: str) -> Callable[..., Coroutine[Any, Any, object]]:
+    """How side work is called in an async task; a plain function is a durable step."""
     if hasattr(fn, "spec"):
         return cast("Callable[..., Coroutine[Any, Any, object]]", fn.aio)  # type: ignore[attr-defined]  # steps, tasks
     require_function(fn, "work(...)")
@@ -199,7 +206,7 @@ def wait_for_work(*, fail_on_error: bool = False, timeout: Duration | None = Non
         fail_on_error: raise the error of the first queued that failed, after all have settled.
         timeout: return after this long; what is still running is told as not done and goes on.
     """
-    frame = _task_frame("wait_for_work")
+    frame = work_frame("wait_for_work")
     run, scope = frame.run, frame.scope
     if run.is_async:
         raise WrongColour("wait_for_work() is in an async task: write `await flowkit.aio.wait_for_work()`")
@@ -219,14 +226,17 @@ def wait_for_work(*, fail_on_error: bool = False, timeout: Duration | None = Non
 
 async def wait_for_work_async(*, fail_on_error: bool = False, timeout: Duration | None = None) -> list[WorkOutcome]:
     """`wait_for_work`, awaitable."""
-    frame = _task_frame("aio.wait_for_work")
+    frame = work_frame("aio.wait_for_work")
     require_async(frame.run, "wait_for_work")
     works = cast("list[WorkHandle[Any]]", list(frame.scope.works))
-    tasks = {handle.task for handle in works if handle.task is not None and not handle.task.done()}
     limit_s = None if timeout is None else seconds(timeout, "wait_for_work")
-    if tasks:
-        await asyncio.wait(tasks, timeout=limit_s)
-    await asyncio.sleep(0)  # let the callbacks of what has just ended run
+    began_s = asyncio.get_running_loop().time()
+    while tasks := {handle.task for handle in works if handle.task is not None and not handle.task.done()}:
+        left_s = None if limit_s is None else limit_s - (asyncio.get_running_loop().time() - began_s)
+        if left_s is not None and left_s <= 0:
+            break
+        await asyncio.wait(tasks, timeout=left_s)
+        await asyncio.sleep(0)  # let the callbacks of what has just ended run: they may start more
     return _outcomes(works, fail_on_error=fail_on_error)
 
 
@@ -239,7 +249,12 @@ def _outcomes(works: list[WorkHandle[Any]], *, fail_on_error: bool) -> list[Work
     return outcomes
 
 
-def _task_frame(what: str) -> Frame:
+def work_frame(what: str) -> Frame:
+    """Where the calling code stands.
+
+    Raises:
+        OutsideRun, NotAllowedInStep, AmbiguousOrder: not in a task's own code.
+    """
     frame = current.get()
     if frame is None:
         raise OutsideRun(f"flowkit.{what}(...) works only inside a task")
