@@ -30,6 +30,7 @@ from flowkit.errors import (
     StorageError,
     StorageNotDurable,
     UsageError,
+    ValueMismatch,
     WrongColour,
 )
 from flowkit.events import wait_for_event
@@ -41,6 +42,7 @@ from flowkit.items import Item, ItemType, emit
 from flowkit.records import RunStatus
 from flowkit.retry import Retry
 from flowkit.saga import on_rollback, saga
+from flowkit.sequencer import Sequencer, sequencer
 from flowkit.side_work import WorkHandle, WorkOutcome, wait_for_work, work
 from flowkit.steps import AsyncStep, Step, step
 from flowkit.tasks import AsyncTask, Task, task
@@ -78,6 +80,7 @@ __all__ = [
     "RunResult",
     "RunRolledBack",
     "RunStatus",
+    "Sequencer",
     "SerializationError",
     "Step",
     "StepError",
@@ -87,6 +90,7 @@ __all__ = [
     "StorageNotDurable",
     "Task",
     "UsageError",
+    "ValueMismatch",
     "WorkHandle",
     "WorkOutcome",
     "WrongColour",
@@ -100,6 +104,7 @@ __all__ = [
     "patched",
     "rng",
     "saga",
+    "sequencer",
     "sleep",
     "sleep_until",
     "step",

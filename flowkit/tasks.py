@@ -83,13 +83,13 @@ class Runnable(Generic[P, R]):
             retry: a `Retry`, or a function `(error, attempt) -> seconds | None`.
             timeout: how long a run may take.
         """
-        where = f"task {self.spec.id!r}"
+        where = f"task {self.id!r}"
         for name, text in (("run_id", run_id), ("key", key), ("queue", queue)):
             if text is not None and (not isinstance(text, str) or not text):
                 raise ConfigurationError(f"{where}: {name}={text!r} must be a text that is not empty")
         if priority is not None and (not isinstance(priority, int) or abs(priority) > _MOST_PRIORITY):
             raise ConfigurationError(f"{where}: priority={priority!r} must be a whole number within ±{_MOST_PRIORITY}")
-        spec = _with_policy(self.spec, attempts, retry, timeout)
+        spec = _with_policy(self._definition(), attempts, retry, timeout)
         given: dict[str, Any] = {
             "run_id": run_id,
             "key": key,
@@ -100,6 +100,10 @@ class Runnable(Generic[P, R]):
             "expires_s": None if expires is None else seconds(expires, f"{where}: expires"),
         }
         return self._with(evolve(spec, **{name: value for name, value in given.items() if value is not None}))
+
+    def _definition(self) -> TaskSpec:
+        """Its definition, to be read and not to be run."""
+        return self.spec
 
     def _with(self, spec: TaskSpec) -> Self:
         """The same with another definition."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from flowkit.retry import RetryPolicy
 from flowkit.scopes import InnerScope, handling
 from flowkit.sequencer.blocks import Block
 from flowkit.sequencer.conformance import assignable, text_of
@@ -30,6 +31,8 @@ class Chain:
     before: tuple[Map, ...] = ()  # reshape what comes in, before it is looked at
     input: object = Any  # declared
     output: object = Any  # declared
+    policy: RetryPolicy | None = None
+    timeout_s: float | None = None
     origin: tuple[str, str] = field(default=("", ""), repr=False)  # where its name was given
 
     # ---- what it does -------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from typing import Any, Literal, get_args, get_origin
 import attrs
 import typing_extensions
 
-from flowkit.codec.plans import unwrap
 from flowkit.codec.paths import describe
+from flowkit.codec.plans import unwrap
 from flowkit.hints import class_hints
 
 _UNIONS = {typing.Union, types.UnionType}

@@ -15,6 +15,8 @@ from hashlib import blake2s
 from pathlib import Path
 from types import FrameType
 
+from attrs import evolve
+
 from flowkit.digest import ArgumentDigest
 from flowkit.errors import ConfigurationError
 from flowkit.registry import TaskSpec, tasks
@@ -169,5 +171,5 @@ def _spec_of(chain: Chain, task_id: str) -> TaskSpec:
     fn = body_async if chain.is_async else body
     fn.__module__ = chain.origin[0]
     fn.__qualname__ = fn.__name__ = chain.name
-    digest = ArgumentDigest(fn)
-    return TaskSpec(task_id, fn, chain.is_async, digest, {"value": chain.takes}, chain.result_hint)
+    spec = TaskSpec(task_id, fn, chain.is_async, ArgumentDigest(fn), {"value": chain.takes}, chain.result_hint)
+    return evolve(spec, policy=chain.policy or spec.policy, timeout_s=chain.timeout_s)

@@ -114,5 +114,3 @@ def call(block: Block, value: object) -> Meaning[object]:
     with InnerScope(block.name, key=block.key, own_work=True):
         value = yield from block.pipeline.run(value)
     return value
-
-

@@ -23,10 +23,8 @@ def perform(meaning: Meaning[_T]) -> _T:
         request = next(meaning)
         while True:
             try:
-                if type(request) is Call:  # nearly all are
-                    answer = request.block.plain(request.value)
-                else:
-                    answer = _answer(request)
+                # nearly all are calls
+                answer = request.block.plain(request.value) if type(request) is Call else _answer(request)
             except BaseException as error:  # noqa: BLE001  # the meaning decides what an error is to it
                 request = meaning.throw(error)
             else:
@@ -45,7 +43,8 @@ def _answer(request: Request) -> object:
         case First(name=name, lines=lines, max_concurrency=most):
             return race(*_bound(lines), name=name, max_concurrency=most)
         case Decide(choice=choice, index=index):
-            return choice.make(index)
+            choice.make(index)
+            return None
         case Converge(fail_on_error=fail_on_error, timeout_s=timeout_s):
             return wait_for_work(fail_on_error=fail_on_error, timeout=timeout_s)
         case Await(awaitable=awaitable):
@@ -85,7 +84,8 @@ async def _answer_async(request: Request) -> object:
         case First(name=name, lines=lines, max_concurrency=most):
             return await race_async(*_bound(lines), name=name, max_concurrency=most)
         case Decide(choice=choice, index=index):
-            return await choice.make_async(index)
+            await choice.make_async(index)
+            return None
         case Converge(fail_on_error=fail_on_error, timeout_s=timeout_s):
             return await wait_for_work_async(fail_on_error=fail_on_error, timeout=timeout_s)
         case Await(awaitable=awaitable):
