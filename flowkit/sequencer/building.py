@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Protocol, Self, TypeVar, cast, overload
+from typing import Any, Protocol, Self, TypeVar, overload
 
 from attrs import evolve
 
@@ -33,6 +33,8 @@ Coro = Coroutine[Any, Any, R]
 Test = Callable[[T], object]
 """A condition: pure, sync or async; what it returns counts as true or false."""
 
+Switch = Callable[[T], object] | bool
+"""A condition, or one that is decided when the sequencer is built."""
 
 J_contra = TypeVar("J_contra", contravariant=True)
 C_co = TypeVar("C_co", covariant=True)
@@ -156,7 +158,8 @@ class Sequencer(RunnableChain[I, V]):
         """Take the first case whose condition holds; its block gives the value.
 
         Args:
-            cases: `(cond, block)` or `(conn, cond, block)` by name; with a connector, the condition sees what that gives.
+            cases: `(cond, block)` or `(conn, cond, block)` by name; with a connector, the condition sees
+                what that gives.
 
         Raises:
             NoBranch: (when it runs) no condition holds.
@@ -292,16 +295,15 @@ class Sequencer(RunnableChain[I, V]):
         self, conn: Callable[[V], Iterable[C]], block: Callable[[C], R], /, *, max_concurrency: int | None = None
     ) -> Sequencer[I, list[R]]: ...
 
-    def for_each(self: Any, *given: Any, max_concurrency: int | None = None) -> Sequencer[Any, Any]:
+    def for_each(self, *given: Any, max_concurrency: int | None = None) -> Sequencer[Any, Any]:
         """Run a block for each item of the value, side by side; the value becomes the list of results, in order.
 
         Args:
             *given: `block`, or `conn, block`: the connector gives the items.
             max_concurrency: how many run at a time; as many as there are unless given.
         """
-        me = cast("Sequencer[Any, Any]", self)
-        where = me._where("for_each")
-        return me._add(ForEach(parts.part_of(given, where), parts.concurrency(max_concurrency, where)))
+        where = self._where("for_each")
+        return self._add(ForEach(parts.part_of(given, where), parts.concurrency(max_concurrency, where)))
 
     # ---- again and again ----------------------------------------------------------------------------------------
 
@@ -364,11 +366,9 @@ class Sequencer(RunnableChain[I, V]):
         return self._add(Work(parts.part_of(given, self._where("work"))))
 
     @overload
-    def work_if(self, cond: Test[V] | bool, block: Callable[[V], object], /) -> Sequencer[I, V]: ...
+    def work_if(self, cond: Switch[V], block: Callable[[V], object], /) -> Sequencer[I, V]: ...
     @overload
-    def work_if(
-        self, cond: Test[V] | bool, conn: Callable[[V], C], block: Callable[[C], object], /
-    ) -> Sequencer[I, V]: ...
+    def work_if(self, cond: Switch[V], conn: Callable[[V], C], block: Callable[[C], object], /) -> Sequencer[I, V]: ...
 
     def work_if(self, cond: Any, *given: Any) -> Sequencer[Any, Any]:
         """`work` if a condition holds.
@@ -393,7 +393,7 @@ class Sequencer(RunnableChain[I, V]):
         max_concurrency: int = 16,
     ) -> Sequencer[I, V]: ...
 
-    def for_each_background(self: Any, *given: Any, max_concurrency: int = 16) -> Sequencer[Any, Any]:
+    def for_each_background(self, *given: Any, max_concurrency: int = 16) -> Sequencer[Any, Any]:
         """Run a block for each item of the value beside the chain; the value stays, and one failure stops no other.
 
         Args:
@@ -401,8 +401,7 @@ class Sequencer(RunnableChain[I, V]):
                 `(item, index) -> block` may choose one for each item.
             max_concurrency: how many run at a time.
         """
-        me = cast("Sequencer[Any, Any]", self)
-        return me._add(parts.background(given, max_concurrency, me._where("for_each_background")))
+        return self._add(parts.background(given, max_concurrency, self._where("for_each_background")))
 
     def wait_for_work(self, *, fail_on_error: bool = False, timeout: Duration | None = None) -> Sequencer[I, V]:
         """Wait for the side work that this sequencer has queued so far, nobody else's (rule W3); the value stays.

@@ -102,25 +102,34 @@ def _in_typed_dict(value: object, hint: Any, path: str) -> Iterator[_Found]:  # 
             yield from _mismatches(item, hints[key], f"{path}[{key!r}]")
 
 
-def _in_parts(value: Any, cls: type, arguments: tuple[object, ...], path: str) -> Iterator[_Found]:  # noqa: ANN401  # an instance of cls
-    if isinstance(value, Mapping):
-        if len(arguments) == 2:  # noqa: PLR2004  # of keys and of values
-            for key, item in value.items():
-                yield from _mismatches(key, arguments[0], f"{path}.keys()[{key!r}]")
-                yield from _mismatches(item, arguments[1], f"{path}[{key!r}]")
-    elif isinstance(value, tuple) and arguments and arguments[-1] is not Ellipsis and issubclass(cls, tuple):
+def _in_parts(value: Any, cls: type, arguments: tuple[object, ...], path: str) -> Iterator[_Found]:  # noqa: ANN401  # of cls
+    if attrs.has(cls) or hasattr(cls, "__dataclass_fields__"):
+        yield from _in_fields(value, path)
+    elif not arguments:
+        return
+    elif isinstance(value, Mapping):
+        yield from _in_mapping(value, arguments, path)
+    elif isinstance(value, tuple) and arguments[-1] is not Ellipsis and issubclass(cls, tuple):
         if len(value) != len(arguments):
             yield path, value, f"a tuple of {len(arguments)}"
         for index, (item, hint) in enumerate(zip(value, arguments, strict=False)):
             yield from _mismatches(item, hint, f"{path}[{index}]")
-    elif isinstance(value, list | tuple | set | frozenset | collections.deque) and arguments:
+    elif isinstance(value, list | tuple | set | frozenset | collections.deque):
         for index, item in enumerate(value):
             yield from _mismatches(item, arguments[0], f"{path}[{index}]")
-    elif attrs.has(cls) or hasattr(cls, "__dataclass_fields__"):
-        hints = class_hints(type(value))
-        for name in hints:
-            if not name.startswith("__") and hasattr(value, name):
-                yield from _mismatches(getattr(value, name), hints[name], f"{path}.{name}")
+
+
+def _in_fields(value: object, path: str) -> Iterator[_Found]:
+    for name, hint in class_hints(type(value)).items():
+        if hasattr(value, name):
+            yield from _mismatches(getattr(value, name), hint, f"{path}.{name}")
+
+
+def _in_mapping(value: Mapping[object, object], arguments: tuple[object, ...], path: str) -> Iterator[_Found]:
+    if len(arguments) == 2:  # noqa: PLR2004  # of keys and of values
+        for key, item in value.items():
+            yield from _mismatches(key, arguments[0], f"{path}.keys()[{key!r}]")
+            yield from _mismatches(item, arguments[1], f"{path}[{key!r}]")
 
 
 # ---- types against types --------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from attrs import define, field
 from flowkit.codec import Json
 from flowkit.sequencer.blocks import LAMBDA, Block, Pipeline, Pure
 from flowkit.sequencer.chain import Chain
+from flowkit.sequencer.conformance import text_of
 from flowkit.sequencer.ends import Check, ExitIf, RaiseIf, Rescue
 from flowkit.sequencer.lines import ForEach, Parallel, Race, ThenAll, ThenAny
 from flowkit.sequencer.loops import Do, LoopBack
@@ -25,6 +26,9 @@ def mermaid(chain: Chain) -> str:
     end = _draw_chain(canvas, chain, start)
     canvas.edge(end, canvas.node("end", "([{}])"))
     return "\n".join(canvas.lines) + "\n"
+
+
+DIAMOND = '{{"{}"}}'
 
 
 @define
@@ -79,15 +83,15 @@ def _draw_node(canvas: _Canvas, node: Node, at: str, places: dict[int, str]) -> 
         case Then(part=part):
             return _draw_part(canvas, part, at)
         case ThenIf(part=part, condition=condition):
-            return _optional(canvas, part, at, f"if {_name(condition)}")
+            return _optional(canvas, part, at, f"if {_name(condition) or '...'}")
         case Map(fn=fn):
-            drawn = canvas.node(f"map {_name(fn)}".rstrip(), '[/"{}"/]')
+            drawn = canvas.node(f"map {_name(fn) or '...'}", '[/"{}"/]')
             canvas.edge(at, drawn)
             return drawn
         case Tap(part=part):
             return _aside(canvas, part, at, "tap")
         case TapIf(part=part, condition=condition):
-            return _aside(canvas, part, at, f"tap if {_name(condition)}")
+            return _aside(canvas, part, at, f"tap if {_name(condition) or '...'}")
         case Branch() | Parallel() | ThenAll() | Race() | ThenAny():
             return _draw_fan(canvas, node, at)
         case ForEach(part=part):
@@ -101,7 +105,7 @@ def _draw_node(canvas: _Canvas, node: Node, at: str, places: dict[int, str]) -> 
             )
             return drawn
         case LoopBack(target=target, condition=condition, max_iterations=most):
-            canvas.edge(at, places[target], f"while {_name(condition)}, at most {most} times")
+            canvas.edge(at, places[target], f"while {_name(condition) or '...'}, at most {most} times")
             return at
         case _:
             return _draw_rest(canvas, node, at)
@@ -110,7 +114,7 @@ def _draw_node(canvas: _Canvas, node: Node, at: str, places: dict[int, str]) -> 
 def _draw_rest(canvas: _Canvas, node: Node, at: str) -> str:
     match node:
         case Work(part=part, condition=condition):
-            label = "work" if condition is None else f"work if {_name(condition)}"
+            label = "work" if condition is None else f"work if {_name(condition) or '...'}"
             _draw_part(canvas, part, at, label, "-.->")
             return at
         case Background(block=block, factory=factory):
@@ -121,26 +125,27 @@ def _draw_rest(canvas: _Canvas, node: Node, at: str) -> str:
             return at
         case WaitForWork():
             return _joint(canvas, at, "wait for work")
-        case ExitIf(condition=condition):
-            test = _joint(canvas, at, _name(condition) or "exit?", '{{"{}"}}')
-            canvas.edge(test, canvas.node("exit", "([{}])"), "yes")
+        case ExitIf(condition=condition) | RaiseIf(condition=condition):
+            out = "exit" if isinstance(node, ExitIf) else "error"
+            test = _joint(canvas, at, f"{out} if {_name(condition) or '...'}", DIAMOND)
+            canvas.edge(test, canvas.node(out, "([{}])"), "yes")
             return test
-        case RaiseIf(condition=condition):
-            test = _joint(canvas, at, _name(condition) or "raise?", '{{"{}"}}')
-            canvas.edge(test, canvas.node("error", "([{}])"), "yes")
-            return test
-        case Rescue(cases=cases, default=default):
-            joint = _joint(canvas, at, "rescue", '{{"{}"}}')
-            after = canvas.node("rescued", '("{}")')
-            canvas.edge(joint, after, "no error")
-            for label, block in [*((cls.__name__, block) for cls, block in cases), ("any error", default)]:
-                if block is not None:
-                    canvas.edge(_draw_part(canvas, Part(block), joint, label, "-.->"), after)
-            return after
+        case Rescue():
+            return _draw_rescue(canvas, node, at)
         case Check(hint=hint):
-            return _joint(canvas, at, f"returns {getattr(hint, '__name__', hint)}")
+            return _joint(canvas, at, f"returns {text_of(hint)}")
         case _:
             return _joint(canvas, at, node.label)
+
+
+def _draw_rescue(canvas: _Canvas, node: Rescue, at: str) -> str:
+    joint = _joint(canvas, at, "rescue", DIAMOND)
+    after = canvas.node(" ", '("{}")')
+    canvas.edge(joint, after, "no error")
+    for label, block in [*((cls.__name__, block) for cls, block in node.cases), ("any other error", node.default)]:
+        if block is not None:
+            canvas.edge(_draw_part(canvas, Part(block), joint, label, "-.->"), after)
+    return after
 
 
 def _joint(canvas: _Canvas, at: str, label: str, shape: str = '("{}")') -> str:
@@ -167,7 +172,7 @@ def _draw_part(canvas: _Canvas, part: Part, at: str, label: str = "", arrow: str
 
 
 def _optional(canvas: _Canvas, part: Part, at: str, test: str) -> str:
-    asked = _joint(canvas, at, test, '{{"{}"}}')
+    asked = _joint(canvas, at, test, DIAMOND)
     drawn = _draw_part(canvas, part, asked, "yes")
     after = canvas.node(" ", '("{}")')
     canvas.edge(drawn, after)
@@ -183,7 +188,7 @@ def _aside(canvas: _Canvas, part: Part, at: str, label: str) -> str:
 
 
 def _draw_fan(canvas: _Canvas, node: Branch | Parallel | ThenAll | Race | ThenAny, at: str) -> str:
-    fork = _joint(canvas, at, _TITLES[type(node)], '{{"{}"}}')
+    fork = _joint(canvas, at, _TITLES[type(node)], DIAMOND)
     ends = [_draw_part(canvas, part, fork, label) for label, part in _ways(node)]
     after = canvas.node(" ", '("{}")')
     for end in ends:
