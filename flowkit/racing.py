@@ -171,7 +171,7 @@ def _start_again_if_one_listens(frame: Frame, lines: Sequence[_Line], winner: _L
     """A loser that waits for a child or a message is off its stack; a replay cancels what it waits for."""
     for line in _others(lines, winner):
         reason = line.scope.reason
-        if isinstance(reason, Suspended) and reason.inbox_at_least is not None:
+        if isinstance(reason, Suspended) and reason.arrivals is not None:
             raise frame.run.leave(frame.scope, Suspended(wake_at_ms=frame.run.clock.now_ms()))
 
 
