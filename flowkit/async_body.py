@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 
 from flowkit.effects import Outcome, Raised, Returned
+from flowkit.frozen import frozen
 from flowkit.quiescence import waits_only_on
 from flowkit.run import Detached, Frame, Reason, Run, Scope, Suspended, Unwind, current
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Generic, TypeVar
 
-from attrs import field, frozen
+from attrs import field
+
+from flowkit.frozen import frozen
 
 R_co = TypeVar("R_co", covariant=True)
 

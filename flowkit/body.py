@@ -6,14 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from attrs import frozen
-
 from flowkit.codec import Json
 from flowkit.codec.errors import live_error
 from flowkit.documents import ReplyTo, encode_error, encode_value
 from flowkit.effects import End, Operation, Outcome, Pause, Raised, Record, Reload, RunBody
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase, encode
 from flowkit.errors import LeaseLost, NonDeterminismError, RunBlocked, RunCancelled, SerializationError
+from flowkit.frozen import frozen
 from flowkit.journal import Journal, attempt_entry, reopened_entry
 from flowkit.records import Block, Finish, Message, MessageKind, RunStatus, Send, Suspend, Yield
 from flowkit.retry import delay_after

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from attrs import frozen
-
 from flowkit.codec.errors import error_from_json
 from flowkit.documents import result_json
 from flowkit.effects import Advance, ChildAnswer, ChildEnded, Listen, Operation, Record, Tell
 from flowkit.entries import Entry, Kind, Phase
+from flowkit.frozen import frozen
 from flowkit.mailbox import Mailbox
 from flowkit.operations import UndoSpec, cancellation, encode_within_cap, fail_operation, remember_undo
 from flowkit.records import Delivery, Message, MessageKind, NewRun

@@ -27,7 +27,7 @@ _FLUSH, _END = "flush", "end"
 _LONG_WAY = 64  # commits of a run after which one goes by way of the thread, so that an event loop comes to the rest
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Writer:
     """The writing end of one claimed run: who may write, and how long its journal is."""
 
@@ -40,7 +40,7 @@ class Writer:
     commits: int = 0  # batches so far
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Change:
     """What one operation wants written, and what became of it."""
 

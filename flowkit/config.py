@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import field
 
 from flowkit.errors import ConfigurationError
+from flowkit.frozen import frozen
 
 ENVIRONMENT_VARIABLE = "FLOWKIT_STORAGE"
 DEFAULT_URL = "disk:.flowkit"
@@ -126,6 +126,8 @@ def _storage_in(file: Path) -> str | None:
 
 def _tool_table(file: Path) -> Mapping[str, object]:
     try:
+        import tomllib  # noqa: PLC0415  # only where a pyproject.toml is read; `import flowkit` needs none
+
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(

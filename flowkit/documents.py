@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from attrs import frozen
-
 from flowkit.codec import Codec, Json
 from flowkit.codec.errors import error_from_json
 from flowkit.effects import Outcome, Raised, Returned
 from flowkit.errors import RunBlocked, SerializationError
+from flowkit.frozen import frozen
 
 FORMAT: Final = 1
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from attrs import define, field, frozen
+from attrs import field
 
+from flowkit.frozen import frozen, hot_record
 from flowkit.mailbox import Mailbox
 from flowkit.records import GO, Go, Message, NewRun, Send, Then
-
-if TYPE_CHECKING:
-    from attrs import frozen as hot_record  # checked as frozen; see docs/decisions/0007-hot-records.md
-else:
-    hot_record = partial(define, unsafe_hash=True)  # made without the price of frozen, some 2 µs each
 
 _T = TypeVar("_T")
 

@@ -14,8 +14,6 @@ import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar, assert_never
 
-from attrs import frozen
-
 from flowkit.body import Ended, Ending, run_operation
 from flowkit.clock import Clock
 from flowkit.codec import Codec
@@ -32,6 +30,7 @@ from flowkit.errors import (
     SerializationError,
     WrongColour,
 )
+from flowkit.frozen import frozen
 from flowkit.incarnations import Start, incarnation, start_from
 from flowkit.leases import Leases
 from flowkit.patience import PatientStorage

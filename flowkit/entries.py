@@ -12,19 +12,12 @@ import functools
 import json
 from collections.abc import Iterable
 from enum import StrEnum
-from functools import partial
-from typing import TYPE_CHECKING, Final
-
-from attrs import define
+from typing import Final
 
 from flowkit.codec import Codec, Json, JsonCodec
 from flowkit.codec.base import LARGE_TEXT, quoted
 from flowkit.errors import SerializationError
-
-if TYPE_CHECKING:
-    from attrs import frozen as hot_record  # checked as frozen; see docs/decisions/0007-hot-records.md
-else:
-    hot_record = partial(define, unsafe_hash=True)  # made without the price of frozen, some 2 µs each
+from flowkit.frozen import hot_record
 
 FORMAT: Final = 1
 RUN_KEY: Final = ""  # entries about the run itself, not about one of its operations

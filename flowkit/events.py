@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar, cast, overload
 
-from attrs import field, frozen
+from attrs import field
 
 from flowkit.calls import (
     perform_call,
@@ -27,6 +27,7 @@ from flowkit.errors import (
     SerializationError,
     WrongColour,
 )
+from flowkit.frozen import frozen
 from flowkit.journal import Past
 from flowkit.mailbox import Mailbox
 from flowkit.operations import cancel_here, encode_within_cap, fail_operation, instead

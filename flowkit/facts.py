@@ -6,13 +6,12 @@ import random
 import uuid
 from datetime import UTC, datetime
 
-from attrs import frozen
-
 from flowkit.calls import perform_call, recall
 from flowkit.clock import system_now_ms
 from flowkit.effects import Operation, Record
 from flowkit.entries import Entry, Kind, Phase, encode
 from flowkit.errors import NotAllowedInStep
+from flowkit.frozen import frozen
 from flowkit.run import Frame, Run, Scope, current
 
 

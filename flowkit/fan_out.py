@@ -29,7 +29,7 @@ R = TypeVar("R")
 MOST_THREADS = 32  # unless max_concurrency says otherwise
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Line:
     """One branch: its scope, and how it ended."""
 

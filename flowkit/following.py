@@ -10,13 +10,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
-from attrs import frozen
-
 from flowkit.codec import Json
 from flowkit.codec.errors import error_text
 from flowkit.engine import LONGEST_VIRTUAL_WAIT_S, LONGEST_WAIT_S, Engine
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase, decode, kind_and_phase
 from flowkit.errors import ConfigurationError, RunNotFound
+from flowkit.frozen import frozen
 from flowkit.items import Item, ItemType, emitted
 from flowkit.records import RunHeader, RunStatus
 

@@ -7,14 +7,13 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Generic, TypeVar, cast
 
-from attrs import frozen
-
 from flowkit.documents import describe_error
 from flowkit.durations import Duration, seconds
 from flowkit.effects import Raised
 from flowkit.engine import LONGEST_VIRTUAL_WAIT_S, LONGEST_WAIT_S, Engine
 from flowkit.errors import ResultTimeout, RunNotFound
 from flowkit.following import items_of, items_of_async
+from flowkit.frozen import frozen
 from flowkit.items import Item
 from flowkit.records import Delivery, Message, MessageKind, RunStatus, Snapshot
 

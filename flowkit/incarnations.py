@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from attrs import frozen
-
 from flowkit.body import BodyCall
 from flowkit.committer import Writer
 from flowkit.documents import RunInput, decode_input
 from flowkit.errors import RunBlocked, SerializationError
+from flowkit.frozen import frozen
 from flowkit.journal import Journal
 from flowkit.mailbox import Mailbox
 from flowkit.records import Lease, Message, MessageKind, Snapshot

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from flowkit.codec import Codec, Json, error_text
 from flowkit.documents import decode_input, encode_input
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase, decode
 from flowkit.errors import ConfigurationError, SerializationError
+from flowkit.frozen import frozen
 from flowkit.records import Grant, NewRun, RunHeader, Snapshot
 
 

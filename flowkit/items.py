@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import count
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from flowkit.calls import refuse_foreign_task
 from flowkit.codec import Json
@@ -16,6 +16,7 @@ from flowkit.drivers import drive
 from flowkit.effects import Operation, Post
 from flowkit.entries import Entry, Kind, Phase
 from flowkit.errors import ConfigurationError, SerializationError
+from flowkit.frozen import frozen
 from flowkit.operations import encode_within_cap
 from flowkit.run import Frame, Run, Scope, current
 

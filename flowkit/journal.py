@@ -21,7 +21,7 @@ _SETTLED = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED})
 _SHOWN = 5  # recorded operations that an error names
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Past:
     """All that is recorded about one operation. Data is decoded only when it is asked for."""
 
@@ -59,7 +59,7 @@ class Past:
         return Entry(self.kind, self.phase, self.key, self.name, self.at_ms, self.args, data, self.took_ms)
 
 
-@define
+@define(eq=False, repr=False)
 class Journal:
     """The recorded past of one run, and how much of it the present body has asked for again."""
 

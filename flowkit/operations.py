@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve, field
 
 from flowkit.codec import Json
 from flowkit.codec.errors import error_from_json, live_error
@@ -19,14 +18,10 @@ from flowkit.digest import ArgumentDigest
 from flowkit.effects import Invoke, Operation, Pause, Record, Returned
 from flowkit.entries import Entry, Kind, Phase, encode, encode_done
 from flowkit.errors import RunBlocked, SerializationError, StepError, StepInterrupted, StepTimeout
+from flowkit.frozen import frozen, hot_record
 from flowkit.journal import Past, attempt_entry
 from flowkit.retry import Retry, RetryPolicy, delay_after
 from flowkit.run import Blocked, Cancelled, LeaveScope, RollingBack, Run, Scope, Undo, UndoScope
-
-if TYPE_CHECKING:
-    from attrs import frozen as hot_record  # checked as frozen; see docs/decisions/0007-hot-records.md
-else:
-    hot_record = partial(define, unsafe_hash=True)  # made without the price of frozen, some 2 µs each
 
 ONCE = Retry(attempts=1)
 _DONE, _CANCELLED = Phase.DONE.value, Phase.CANCELLED.value

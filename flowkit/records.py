@@ -6,15 +6,9 @@ Payloads are opaque bytes here. Times are whole milliseconds since the epoch, UT
 from __future__ import annotations
 
 from enum import StrEnum
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from attrs import define, frozen
-
-if TYPE_CHECKING:
-    from attrs import frozen as hot_record  # checked as frozen; see docs/decisions/0007-hot-records.md
-else:
-    hot_record = partial(define, unsafe_hash=True)  # made without the price of frozen, some 2 µs each
+from flowkit.frozen import frozen, hot_record
 
 
 class RunStatus(StrEnum):

@@ -8,10 +8,11 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import field
 
 from flowkit.digest import ArgumentDigest
 from flowkit.errors import ConfigurationError
+from flowkit.frozen import frozen
 from flowkit.hints import call_hints
 from flowkit.operations import UndoSpec
 from flowkit.retry import Retry, RetryPolicy

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable
 
-from attrs import field, frozen
+from attrs import field
 
 from flowkit.errors import (
     ConfigurationError,
@@ -16,6 +16,7 @@ from flowkit.errors import (
     StepInterrupted,
     UsageError,
 )
+from flowkit.frozen import frozen
 
 NEVER_RETRIED = (NonRetryable, SerializationError, StepInterrupted, RunBlocked, UsageError)
 

@@ -15,13 +15,14 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from flowkit.clock import Clock
 from flowkit.codec import Codec
 from flowkit.committer import Change, Committer, Writer
 from flowkit.effects import ChildAnswer, Effect
 from flowkit.errors import AmbiguousOrder, FlowkitError, LeaseLost
+from flowkit.frozen import frozen
 from flowkit.journal import Journal, Past
 from flowkit.mailbox import Mailbox
 from flowkit.records import Delivery, Message, NewRun, Snapshot
@@ -118,7 +119,7 @@ class Probe(Protocol):
 # ---- scopes and keys ------------------------------------------------------------------------------------------------
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Undo:
     """What takes back one completed operation (rule G1)."""
 
@@ -132,7 +133,7 @@ class Undo:
     kwargs: Mapping[str, object]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class UndoScope:
     """The undos of one saga scope, or of the whole task."""
 
@@ -143,7 +144,7 @@ class UndoScope:
     settled: asyncio.Future[None] | None = None  # whoever waits for what is in flight
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Entrant:
     """One line of a race, and of the race around that one if there is one."""
 
@@ -163,7 +164,7 @@ class Entrant:
             task.cancel()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Scope:
     """A line of calls that follow one another. Each call takes the next ordinal when it is made (rule I1)."""
 
@@ -224,7 +225,7 @@ class Work(Protocol):
         """What is no failure of the work but of its process, such as Ctrl-C."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Frame:
     """Where the running code stands."""
 
@@ -337,7 +338,7 @@ class Services(Protocol):
         """As `run_child`, on the event loop."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Run:
     """One incarnation of a run."""
 

@@ -9,13 +9,12 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from attrs import frozen
-
 from flowkit.calls import call_step, call_step_async, refuse_foreign_task, require_async, spec_of, take_key
 from flowkit.durations import Duration, seconds
 from flowkit.effects import Outcome, Raised, Returned
 from flowkit.errors import FlowkitError, NotAllowedInStep, OutsideRun, WrongColour
 from flowkit.fan_out import outcome_of, run_line
+from flowkit.frozen import frozen
 from flowkit.functions import function_name, is_async_function, require_function
 from flowkit.items import report_failed_work
 from flowkit.run import Cancelled, Frame, Reason, Run, Scope, Unwind, combined, current

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Any, Protocol, TypeAlias
 
-from attrs import frozen
-
 from flowkit.errors import SerializationError
+from flowkit.frozen import frozen
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """A plain JSON value; NaN, the infinities and integers of any size among them, as the standard library writes them."""

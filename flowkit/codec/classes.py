@@ -14,10 +14,10 @@ from functools import cached_property
 from typing import Any, cast
 
 import attrs
-from attrs import frozen
 
 from flowkit.codec.base import Json, Plan, Unencodable
 from flowkit.errors import SerializationError
+from flowkit.frozen import frozen
 
 EXTRAS = "$attrs"
 """Where an instance's attributes are kept that are no fields of its class."""

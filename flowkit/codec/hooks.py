@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from attrs import frozen
 from cattrs import Converter
 from cattrs.errors import StructureHandlerNotFoundError
 
 from flowkit.codec.base import Json, Plan
 from flowkit.codec.classes import is_record
+from flowkit.frozen import frozen
 
 _BUILTIN_KINDS = (int, float, complex, abc.Iterable, abc.Awaitable, BaseException)
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
-
-from cattrs import Converter
+from typing import TYPE_CHECKING, Any
 
 from flowkit.codec.base import LARGE_TEXT, Json, Unencodable, quoted, text_encoder
 from flowkit.codec.exceptions import decode_as_value, encode_as_value
 from flowkit.codec.paths import describe, find_cycle, find_path, remedy
-from flowkit.codec.plans import Plans
 from flowkit.errors import SerializationError
+
+if TYPE_CHECKING:
+    from cattrs import Converter  # loaded by the first codec, not by `import flowkit`: docs/decisions/0007-records.md
 
 _to_text = text_encoder(ensure_ascii=False)
 # As `JSONDecoder.decode` does, without its two searches for white space, which cost more than a small document.
@@ -56,6 +56,10 @@ class JsonCodec:
     """
 
     def __init__(self, converter: Converter | None = None) -> None:
+        from cattrs import Converter  # noqa: PLC0415  # as above
+
+        from flowkit.codec.plans import Plans  # noqa: PLC0415  # loads cattrs as well
+
         self._plans = Plans(Converter() if converter is None else converter.copy())
         self._plans.tagging.add_family(
             BaseException, "error", lambda error: encode_as_value(self, error), lambda data: decode_as_value(self, data)

@@ -14,9 +14,8 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from attrs import frozen
-
 from flowkit.codec.base import Json, Unencodable
+from flowkit.frozen import frozen
 
 When = TypeVar("When", datetime, time)
 
