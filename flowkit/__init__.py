@@ -1,6 +1,7 @@
 """flowkit: durable workflows in plain Python, proven against crashes."""
 
 from flowkit import aio
+from flowkit.cron import Cron
 from flowkit.errors import (
     AllFailed,
     AmbiguousOrder,
@@ -39,6 +40,7 @@ from flowkit.fan_out import each, gather
 from flowkit.flow import Flow
 from flowkit.handles import RunHandle, RunResult
 from flowkit.items import Item, ItemType, emit
+from flowkit.limits import Concurrency
 from flowkit.records import RunStatus
 from flowkit.retry import Retry
 from flowkit.saga import on_rollback, saga
@@ -54,7 +56,9 @@ __all__ = [
     "AsyncStep",
     "AsyncTask",
     "CompensationFailed",
+    "Concurrency",
     "ConfigurationError",
+    "Cron",
     "EventTimeout",
     "Flow",
     "FlowkitError",

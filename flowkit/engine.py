@@ -11,7 +11,7 @@ import os
 import socket
 import uuid
 import weakref
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, assert_never
 
 from flowkit.body import Ended, Ending, run_operation
@@ -33,6 +33,7 @@ from flowkit.errors import (
 from flowkit.frozen import frozen
 from flowkit.incarnations import Start, incarnation, start_from
 from flowkit.leases import Leases
+from flowkit.limits import limit_of
 from flowkit.patience import PatientStorage
 from flowkit.records import (
     Capabilities,
@@ -59,6 +60,7 @@ _T = TypeVar("_T")
 
 PATIENCE_IN_PLACE_S = 1.0
 PATIENCE_OF_A_LEASE = 0.7  # a storage that is silent for this much of a lease is given up
+SOONEST_LOOK_MS, LATEST_LOOK_MS = 2_000, 60_000  # between two looks at a child that waits for a place; not in place
 LONGEST_WAIT_S = 1.0  # between two looks at a run that someone else advances
 LONGEST_VIRTUAL_WAIT_S = 3600.0  # nobody waits this long: virtual time passes as fast as things happen
 
@@ -94,6 +96,7 @@ class Engine:
         self.max_crashes = max_crashes
         self.patience_in_place_s = PATIENCE_IN_PLACE_S
         self.probe: Probe | None = None
+        self._unplaced: dict[str, None] = {}  # children that had no place under their limit; see `_take_up_unplaced`
         self.worker_id = _new_worker_id()
         self.capabilities: Capabilities = storage.open()
         self.max_value_bytes = self.capabilities.max_value_bytes
@@ -181,6 +184,7 @@ class Engine:
             parent,
             start_at_ms=None if not spec.delay_s else now_ms + round(spec.delay_s * 1000),
             grant=grant,
+            limit=limit_of(spec.concurrency, spec.id, args, kwargs),
         )
 
     def create(self, new: NewRun) -> None:
@@ -310,8 +314,21 @@ class Engine:
             if snapshot.result is not None:
                 return self._result_or_raise(snapshot)
             ending = yield from self._resume(new.run_id)
-            if ending is None:
+            if ending is None and not (yield from self._take_up_unplaced()):
                 yield from self._wait(snapshot.header)
+
+    def _take_up_unplaced(self) -> _Plan[bool]:
+        """Advance a child that had no place under its limit when its parent called it, if it has one now.
+
+        Its parent may have held that place, and without a worker there is nobody else to do it.
+        """
+        for run_id in reversed(tuple(self._unplaced)):
+            if (yield from self._resume(run_id)) is not None:
+                return True
+            snapshot: Snapshot | None = yield _Blocking(functools.partial(self.storage.load, run_id, 0, 0))
+            if snapshot is None or snapshot.header.status.finished:
+                self._unplaced.pop(run_id, None)
+        return False
 
     def _begin(self, new: NewRun) -> _Plan[Ending | None]:
         """Create the run and advance it, or see that it is the same one as was started before."""
@@ -366,8 +383,20 @@ class Engine:
             ending = yield from self._resume(new.run_id)
             if ending is None:
                 if header.parent == parent.id:
-                    return ChildWaits(reply.message_id, header.wake_at_ms)
+                    if header.status is RunStatus.PENDING and header.limit is not None:
+                        self._unplaced[new.run_id] = None
+                    return ChildWaits(reply.message_id, self._look_again_ms(header))
                 yield from self._wait(header)
+
+    def _look_again_ms(self, child: RunHeader) -> int | None:
+        """When to look at a child that cannot be advanced now; None if whoever has it, or what wakes it, will tell.
+
+        One that is ready, and was not to be had, waits for a place under its limit.
+        """
+        if child.status is not RunStatus.PENDING or child.wake_at_ms is not None:
+            return child.wake_at_ms
+        now_ms = self.clock.now_ms()
+        return now_ms + min(max(now_ms - child.created_at_ms, SOONEST_LOOK_MS), LATEST_LOOK_MS)
 
     def _reopen_child(self, run_id: str) -> bool:
         """Reopen a child whose parent is being retried; one that cannot be reopened stays as it ended."""
@@ -399,9 +428,18 @@ class Engine:
 
     # ---- leases -----------------------------------------------------------------------------------------------
 
-    def let_go(self, why: BaseException) -> None:
-        """Ask every run that is being advanced to stop after the steps in flight (rule X5)."""
-        self._leases.let_go(why)
+    def let_go(self, why: BaseException, whose: object = None) -> None:
+        """Ask runs that are being advanced to stop after the steps in flight (rule X5): of one worker, or all."""
+        self._leases.let_go(why, whose)
+
+    @contextlib.contextmanager
+    def beating(self, call: Callable[[], None]) -> Iterator[None]:
+        """Call something with every beat of the thread that renews leases, three in a lease, while the block runs."""
+        self._leases.beat_also(call)
+        try:
+            yield
+        finally:
+            self._leases.beat_without(call)
 
     @property
     def active(self) -> int:

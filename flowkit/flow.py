@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 import threading
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Token
 from itertools import count
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
@@ -29,7 +31,7 @@ from flowkit.reopening import keys_to_retry
 from flowkit.run import current
 from flowkit.storage import Storage, open_storage
 from flowkit.tasks import Runnable
-from flowkit.worker import Worker
+from flowkit.worker import Closing, Worker, queues_from, workers_from
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,6 +48,7 @@ class Flow:
         codec: how values become bytes; replace it to encrypt or compress.
         worker: False for a client only, which takes up no runs by itself.
         concurrency: how many runs its worker advances at a time.
+        queues: the queues that its worker serves.
 
     Example:
         >>> from flowkit import Flow, task
@@ -66,19 +69,19 @@ class Flow:
         codec: Codec | None = None,
         worker: bool = True,
         concurrency: int = 10,
+        queues: Sequence[str] = ("default",),
         clock: Clock | None = None,
     ) -> None:
         self._given = storage
         self._lease_ms = milliseconds(lease, "Flow(lease=...)")
         self._retention_ms = None if retention is None else milliseconds(retention, "Flow(retention=...)")
-        if not isinstance(concurrency, int) or concurrency < 1:
-            raise ConfigurationError(f"Flow(concurrency={concurrency!r}): write a whole number, 1 or more")
         if self._lease_ms < _SHORTEST_LEASE_MS:
             raise ConfigurationError(f"Flow(lease={lease!r}): a lease is at least {_SHORTEST_LEASE_MS} ms")
         self._codec = codec or JsonCodec()
         self._clock = clock or SystemClock()
         self._with_worker = worker
-        self._concurrency = concurrency
+        self._concurrency = workers_from(concurrency, "Flow(concurrency=...)")
+        self._queues = queues_from(queues, "Flow(queues=...)")
         self._lock = threading.Lock()
         self._entered = 0
         self._engine: Engine | None = None
@@ -100,7 +103,7 @@ class Flow:
                 self._entered = 0
                 raise
             if self._with_worker:
-                self._worker = Worker(self._engine, ("default",), self._concurrency, self._retention_ms)
+                self._worker = Worker(self._engine, self._queues, self._concurrency, self._retention_ms)
                 self._worker.start()
         opened(self)
         return self
@@ -115,7 +118,8 @@ class Flow:
                 return
             worker, engine, self._worker, self._engine = self._worker, self._engine, None, None
         closed(self)
-        if worker is not None:
+        if worker is not None and engine is not None:
+            engine.let_go(Closing("the flow is closing"))
             worker.stop()
         if engine is not None:
             engine.close()
@@ -299,9 +303,21 @@ class Flow:
         page = self.engine.storage.list_runs(query, cursor, limit)
         return RunList(page.headers, page.cursor)
 
-    def worker(self, queues: Sequence[str] = ("default",), concurrency: int = 10) -> Worker:
-        """A worker on this flow's storage; `.run()` works until it is stopped."""
-        return Worker(self.engine, queues, concurrency, self._retention_ms)
+    def worker(
+        self,
+        queues: Sequence[str] = ("default",),
+        concurrency: int = 10,
+        liveness: str | os.PathLike[str] | None = None,
+    ) -> Worker:
+        """A worker on this flow's storage; `.run()` works until it is stopped, by SIGTERM or Ctrl-C for example.
+
+        Args:
+            queues: those that it serves.
+            concurrency: how many runs it advances at a time.
+            liveness: a file that it touches three times in a lease while all is well, for health checks.
+        """
+        file = None if liveness is None else Path(liveness)
+        return Worker(self.engine, queues, concurrency, self._retention_ms, file)
 
     def prune(self, older_than: Duration = "30d") -> int:
         """Forget runs that finished longer ago than this; unfinished ones never (rule X3). Returns how many."""

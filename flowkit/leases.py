@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 from flowkit.errors import LeaseLost
 from flowkit.patience import PatientStorage
@@ -13,6 +14,8 @@ from flowkit.records import Message, MessageKind
 from flowkit.run import Revoked, Run
 
 log = logging.getLogger(__name__)
+
+advancing_for: ContextVar[object] = ContextVar("advancing_for", default=None)  # the worker whose runs these are
 
 
 class Leases:
@@ -33,6 +36,8 @@ class Leases:
         self._lock = threading.Lock()
         self._beat = threading.Condition(self._lock)
         self._active: dict[str, Run] = {}
+        self._for: dict[str, object] = {}  # for whom each is advanced
+        self._on_beat: list[Callable[[], None]] = []
         self._heart: threading.Thread | None = None
         self._closed = False
 
@@ -44,14 +49,14 @@ class Leases:
         """Renew the run's lease while it is advanced."""
         with self._lock:
             self._active[run.id] = run
-            if self._heart is None and self._beating:
-                self._heart = threading.Thread(target=self._keep_beating, name="flowkit-leases", daemon=True)
-                self._heart.start()
+            self._for[run.id] = advancing_for.get()
+            self._start_beating()
         try:
             yield
         finally:
             with self._lock:
                 self._active.pop(run.id, None)
+                self._for.pop(run.id, None)
 
     def heard(self, run_id: str, message: Message) -> None:
         """A run was sent a message by this process: if it is advanced here, it need not wait for a renewal to tell."""
@@ -64,10 +69,27 @@ class Leases:
             run.writer.inbox += 1
         run.news()
 
-    def let_go(self, why: BaseException) -> None:
-        """Ask every run that is being advanced to stop after the steps in flight (rule X5)."""
+    def beat_also(self, call: Callable[[], None]) -> None:
+        """Call this with every beat of the heart, from now on."""
         with self._lock:
-            runs = list(self._active.values())
+            self._on_beat.append(call)
+            self._start_beating()
+
+    def beat_without(self, call: Callable[[], None]) -> None:
+        """Call it no more."""
+        with self._lock:
+            if call in self._on_beat:  # not after a fork
+                self._on_beat.remove(call)
+
+    def _start_beating(self) -> None:
+        if self._heart is None and self._beating and not self._closed:
+            self._heart = threading.Thread(target=self._keep_beating, name="flowkit-leases", daemon=True)
+            self._heart.start()
+
+    def let_go(self, why: BaseException, whose: object = None) -> None:
+        """Ask runs that are being advanced to stop after the steps in flight (rule X5): of one worker, or all."""
+        with self._lock:
+            runs = [run for run_id, run in self._active.items() if whose is None or self._for[run_id] is whose]
         for run in runs:
             run.close(why)
 
@@ -85,7 +107,7 @@ class Leases:
         self._heart = None
         for run in self._active.values():
             run.reason = Revoked(LeaseLost(f"run {run.id!r} belongs to the process that this one was forked from"))
-        self._active = {}
+        self._active, self._for, self._on_beat = {}, {}, []
 
     def _keep_beating(self) -> None:
         pause_s = self._lease_ms / 3000
@@ -95,9 +117,11 @@ class Leases:
                     self._beat.wait(pause_s)
                 if self._closed:
                     return
-                runs = list(self._active.values())
+                runs, calls = list(self._active.values()), list(self._on_beat)
             if runs:
                 self._renew(runs)
+            for call in calls:
+                call()
 
     def _renew(self, runs: list[Run]) -> None:
         try:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from attrs import field
 
+from flowkit.cron import Cron
 from flowkit.digest import ArgumentDigest
 from flowkit.errors import ConfigurationError
 from flowkit.frozen import frozen
 from flowkit.hints import call_hints
+from flowkit.limits import Concurrency
 from flowkit.operations import UndoSpec
 from flowkit.retry import Retry, RetryPolicy
 
@@ -38,6 +40,8 @@ class TaskSpec:
     delay_s: float | None = None
     expires_s: float | None = None
     undo: UndoSpec | None = None  # of a completed child run
+    concurrency: Concurrency | None = None
+    cron: Cron | None = None
 
     @property
     def origin(self) -> tuple[str, str]:
@@ -115,6 +119,11 @@ class Registry:
         """All task ids that this process has."""
         with self._lock:
             return tuple(self._tasks)
+
+    def all(self) -> tuple[TaskSpec, ...]:
+        """All tasks that this process has."""
+        with self._lock:
+            return tuple(self._tasks.values())
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call this whenever a task becomes known."""

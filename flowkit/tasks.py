@@ -22,6 +22,7 @@ from flowkit.calls import (
     take_key,
 )
 from flowkit.children import ChildCall, child_operation, child_run_id, reply_id, trigger_operation
+from flowkit.cron import Cron, cron_from, takes_tick
 from flowkit.documents import ReplyTo
 from flowkit.durations import Duration, seconds
 from flowkit.effects import Operation
@@ -31,6 +32,7 @@ from flowkit.errors import ConfigurationError, NotAllowedInStep, WrongColour
 from flowkit.functions import is_async_function, require_function
 from flowkit.handles import RunHandle
 from flowkit.journal import Past
+from flowkit.limits import Concurrency, concurrency_from
 from flowkit.operations import instead
 from flowkit.records import Grant, NewRun
 from flowkit.registry import TaskSpec, task_spec, tasks
@@ -340,6 +342,8 @@ def task(
     queue: str = "default",
     timeout: Duration | None = None,
     tags: Sequence[str] = (),
+    concurrency: int | Concurrency | None = None,
+    cron: str | Cron | None = None,
 ) -> TaskMaker: ...
 
 
@@ -353,6 +357,8 @@ def task(
     queue: str = "default",
     timeout: Duration | None = None,
     tags: Sequence[str] = (),
+    concurrency: int | Concurrency | None = None,
+    cron: str | Cron | None = None,
 ) -> object:
     """Make a durable task of a function.
 
@@ -364,6 +370,10 @@ def task(
         queue: the queue that triggered runs wait in.
         timeout: how long a run may take from its creation: seconds, `timedelta`, or text such as "2h".
         tags: words to find its runs by.
+        concurrency: how many of its runs may be advanced at a time, on all machines together; `Concurrency(limit,
+            key=...)` counts for each key.
+        cron: when a run of its own accord is due: `"30 4 * * MON-FRI"`, in UTC, or `Cron(expression, tz=...)`. Workers
+            create it, once for each tick. It gets no argument, or the tick (a `datetime`) if the task requires one.
 
     Raises:
         ConfigurationError: an option is wrong, or the id is taken by another function.
@@ -385,7 +395,13 @@ def task(
         if not isinstance(queue, str) or not queue:
             raise ConfigurationError(f"{where}: queue={queue!r} must be a text that is not empty")
         spec = _with_policy(spec, attempts, retry, timeout)
-        return evolve(spec, queue=queue, tags=_tags(tags, where))
+        return evolve(
+            spec,
+            queue=queue,
+            tags=_tags(tags, where),
+            concurrency=concurrency_from(concurrency, where),
+            cron=_schedule(cron, spec.fn, where),
+        )
 
     maker = TaskMaker(id, options)
     return maker if fn is None else maker(fn)
@@ -399,6 +415,16 @@ def _with_policy(spec: TaskSpec, attempts: int | None, retry: RetryPolicy | None
         policy=spec.policy if policy is None else policy,
         timeout_s=spec.timeout_s if timeout is None else seconds(timeout, f"{where}: timeout"),
     )
+
+
+def _schedule(given: str | Cron | None, fn: Callable[..., object], where: str) -> Cron | None:
+    cron = cron_from(given, where)
+    if cron is not None and takes_tick(fn) is None:
+        raise ConfigurationError(
+            f"{where}: cron={cron.expression!r}, but nobody is there to give it its arguments; a scheduled task takes "
+            "none, or one: the tick, a datetime"
+        )
+    return cron
 
 
 def _tags(tags: Sequence[str], where: str) -> tuple[str, ...]:

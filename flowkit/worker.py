@@ -5,20 +5,36 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
+import signal
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import assert_never
 
+from flowkit.body import Ended, Ending
+from flowkit.documents import describe_error
+from flowkit.durations import Duration, seconds
 from flowkit.engine import Engine
-from flowkit.errors import FlowkitError
-from flowkit.records import AnyOf, Claimed, Lease
+from flowkit.errors import ConfigurationError, FlowkitError
+from flowkit.incarnations import Start
+from flowkit.leases import advancing_for
+from flowkit.presence import Presence
+from flowkit.records import AnyOf, Claimed, Lease, RunStatus
 from flowkit.registry import tasks
-from flowkit.run import Detached
+from flowkit.run import Blocked, Detached, Revoked, RollingBack, Suspended
+from flowkit.scheduler import Scheduler
+from flowkit.signals import on_signals
 
 log = logging.getLogger(__name__)
 
 IDLE_LOOK_S = 1.0  # the storage's hints usually come sooner
 AFTER_AN_ERROR_S = 0.5
 RETENTION_LOOK_MS = 60_000
+DEFAULT_GRACE_S = 30.0
+LET_GO_AGAIN_S = 0.05
 
 
 class Closing(FlowkitError):
@@ -26,7 +42,18 @@ class Closing(FlowkitError):
 
 
 class Worker:
-    """Takes runs of this process's tasks from queues; each async run is a coroutine, each sync run a thread."""
+    """Takes runs of this process's tasks from queues; each async run is a coroutine, each sync run a thread.
+
+    Made by `flow.worker(...)`.
+
+    Args:
+        engine: advances the runs.
+        queues: those that are served.
+        concurrency: how many runs are advanced at a time.
+        retention_ms: finished runs are forgotten after so long.
+        liveness: a file that is touched with every beat of the thread that renews leases, as long as the storage
+            answers; for health checks. It is removed when the worker has stopped.
+    """
 
     def __init__(
         self,
@@ -34,53 +61,98 @@ class Worker:
         queues: Sequence[str] = ("default",),
         concurrency: int = 10,
         retention_ms: int | None = None,
+        liveness: Path | None = None,
     ) -> None:
+        self.received = 0  # the signal that has stopped `run`, if one did
         self._engine = engine
-        self._queues = tuple(queues)
-        self._concurrency = concurrency
+        self._queues = queues_from(queues, "worker(queues=...)")
+        self._concurrency = workers_from(concurrency, "worker(concurrency=...)")
         self._retention_ms = retention_ms
         self._next_purge_ms = 0
+        self._scheduler = Scheduler(engine)
+        self._presence = Presence(engine, self._queues, concurrency, liveness)
         self._changed = threading.Condition()
         self._busy = 0
         self._stopping = False
         self._poked = False
         self._threads: list[threading.Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._runs: set[asyncio.Task[None]] = set()
+        self._life = ExitStack()
 
     # ---- life -------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Work on threads of its own."""
+        self._begin()
         self._spawn(self._claim_forever, "flowkit-worker")
-        self._spawn(self._listen_forever, "flowkit-listener")
-        tasks.listen(self.poke)
 
-    def run(self) -> None:
-        """Work on this thread until `stop` is called from another one (or Ctrl-C)."""
-        self._spawn(self._listen_forever, "flowkit-listener")
-        tasks.listen(self.poke)
-        try:
-            self._claim_forever()
-        finally:
-            self.stop()
+    def run(self, grace: Duration = DEFAULT_GRACE_S) -> bool:
+        """Work on this thread until `stop` is called from another one, or SIGTERM or Ctrl-C comes to the main thread.
 
-    def stop(self, grace_s: float = 30.0) -> None:
-        """Claim nothing more, hand back what is unfinished after the steps in flight (rule X5), and wait for that."""
-        tasks.unlisten(self.poke)
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        self._engine.let_go(Closing("the worker is stopping"))
-        with self._changed:
-            self._changed.wait_for(lambda: not self._busy, grace_s)
+        Args:
+            grace: how long the steps in flight may take when it stops. A second signal ends the process at once.
+
+        Returns:
+            False if some run was still in a step then; another worker takes it over when its lease has ended.
+        """
+        grace_s = seconds(grace, "worker.run(grace=...)")
+        with on_signals(self._on_signal):
+            self._begin()
+            try:
+                self._claim_forever()
+            finally:
+                stopped = self.stop(grace_s)
+        return stopped
+
+    def _begin(self) -> None:
+        self._life.enter_context(self._engine.beating(self._presence.beat))
+        tasks.listen(self.poke)
+        self._life.callback(tasks.unlisten, self.poke)
+        self._spawn(self._listen_forever, "flowkit-listener")
+        log.info("worker %s works: %s", self._engine.worker_id, self._presence)
+
+    def stop(self, grace_s: float = DEFAULT_GRACE_S) -> bool:
+        """Claim nothing more, hand back what is unfinished after the steps in flight (rule X5), and wait for that.
+
+        Returns:
+            False if some run was still in a step when the grace had passed.
+        """
+        self._stop_claiming()
+        until_s = time.monotonic() + grace_s
+        while True:
+            self._engine.let_go(Closing("the worker is stopping"), self)  # again: a claim may have been under way
+            with self._changed:
+                rest_s = until_s - time.monotonic()
+                if self._changed.wait_for(lambda: not self._busy, max(0.0, min(LET_GO_AGAIN_S, rest_s))) or rest_s <= 0:
+                    break
         with self._changed:
             loop, self._loop = self._loop, None  # of two who stop it at once, one closes the loop
+            left = self._busy
         if loop is not None:
             loop.call_soon_threadsafe(loop.stop)
         for thread in self._threads:
             if thread is not threading.current_thread() and thread.name != "flowkit-listener":
                 thread.join(grace_s)
+        self._life.close()
+        self._presence.end()
+        if left:
+            log.warning("%d runs are still in a step; others take them over when their leases have ended", left)
+        return not left
+
+    def _stop_claiming(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def _on_signal(self, signum: int, count: int) -> None:
+        if count == 1:
+            self.received = signum
+            name, busy = signal.Signals(signum).name, self._busy
+            log.info("%s: stopping after the steps in flight of %d runs; once more to stop at once", name, busy)
+            self._stop_claiming()
+        else:
+            log.warning("stopping at once; the steps in flight run again elsewhere")
+            os._exit(128 + signum)
 
     def poke(self) -> None:
         """There may be something to claim."""
@@ -88,8 +160,8 @@ class Worker:
             self._poked = True
             self._changed.notify_all()
 
-    def _spawn(self, target: object, name: str) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)  # type: ignore[arg-type]  # a bound method
+    def _spawn(self, target: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -104,26 +176,35 @@ class Worker:
                 if self._stopping:
                     return
                 free, self._poked = self._concurrency - self._busy, False
-            wait_s = self._claim(free) if free > 0 else IDLE_LOOK_S
+            wait_s = self._look(free)
             with self._changed:
                 if self._stopping:
                     return
                 if not self._poked and wait_s > 0:
                     self._changed.wait(wait_s)
 
-    def _claim(self, free: int) -> float:
-        """Claim up to `free` runs; returns how long to wait before looking again."""
+    def _look(self, free: int) -> float:
+        """Create what a schedule has due, claim up to `free` runs; returns how long to wait before the next look."""
         engine = self._engine
         try:
             self._forget_old_runs()
-            claimed = engine.storage.claim(engine.grant(), self._wanted(), free, now_ms=engine.now_arg())
+            tick_ms = self._scheduler.look()
+            self._presence.announce()
+            leases: tuple[Lease, ...] = ()
+            due_s = IDLE_LOOK_S
+            if free > 0:
+                claimed = engine.storage.claim(engine.grant(), self._wanted(), free, now_ms=engine.now_arg())
+                leases, due_s = claimed.leases, _until_due(claimed)
         except Exception as error:  # noqa: BLE001  # looking for work is repeated for ever, whatever goes wrong once
             if not self._stopping:
                 log.warning("could not look for runs (%s: %s); trying again", type(error).__name__, error)
             return AFTER_AN_ERROR_S
-        for lease in claimed.leases:
+        self._presence.looked()
+        for lease in leases:
             self._take(lease)
-        return 0.0 if claimed.leases else _until_due(claimed)
+        if leases:
+            return 0.0
+        return due_s if tick_ms is None else min(due_s, max(0.001, (tick_ms - engine.clock.now_ms()) / 1000))
 
     def _forget_old_runs(self) -> None:
         if self._retention_ms is None:
@@ -165,25 +246,49 @@ class Worker:
             thread = threading.Thread(target=self._advance, args=(start,), name=f"flowkit-{lease.run_id}", daemon=True)
             thread.start()
 
-    def _advance(self, start: object) -> None:
+    def _advance(self, start: Start) -> None:
+        advancing_for.set(self)
+        began_s = time.monotonic()
         try:
-            self._tell(self._engine.advance(start))  # type: ignore[arg-type]  # a Start
+            self._tell(start, self._engine.advance(start), began_s)
         except Exception:
-            log.exception("a run could not be advanced")
+            log.exception("run %s could not be advanced", start.lease.run_id)
         finally:
             self._done()
 
-    async def _advance_async(self, start: object) -> None:
+    async def _advance_async(self, start: Start) -> None:
+        advancing_for.set(self)
+        began_s = time.monotonic()
         try:
-            self._tell(await self._engine.advance_async(start))  # type: ignore[arg-type]  # a Start
+            self._tell(start, await self._engine.advance_async(start), began_s)
         except Exception:
-            log.exception("a run could not be advanced")
+            log.exception("run %s could not be advanced", start.lease.run_id)
         finally:
             self._done()
 
-    def _tell(self, ending: object) -> None:
-        if isinstance(ending, Detached) and not isinstance(ending.error, Closing):
-            log.warning("a run was handed back: %r", ending.error)
+    def _tell(self, start: Start, ending: Ending, began_s: float) -> None:
+        """Say in the log how a run has gone on."""
+        run, took_s = f"run {start.lease.run_id} of {start.task}", time.monotonic() - began_s
+        match ending:
+            case Ended(status=RunStatus.FAILED, result=result):
+                error = describe_error(self._engine.codec, result)
+                log.warning("%s failed: %s: %s", run, type(error).__name__, error)
+            case Ended(status=status):
+                log.info("%s %s (%.2f s)", run, status, took_s)
+            case Blocked(error=error):
+                log.warning("%s is blocked until somebody mends it: %s", run, error)
+            case Detached(error=Closing()):
+                log.info("%s was handed back", run)
+            case Detached(error=error):
+                log.warning("%s was handed back: %r", run, error)
+            case Revoked(error=error):
+                log.warning("%s is advanced elsewhere: %s", run, error)
+            case Suspended():
+                log.debug("%s waits", run)
+            case RollingBack():
+                log.debug("%s is rolled back", run)
+            case _:
+                assert_never(ending)
 
     def _done(self) -> None:
         with self._changed:
@@ -196,6 +301,28 @@ class Worker:
             self._loop = asyncio.new_event_loop()
             self._spawn(functools.partial(_run_loop, self._loop), "flowkit-loop")
         return self._loop
+
+
+def queues_from(queues: Sequence[str], where: str) -> tuple[str, ...]:
+    """The queues that a worker is told to serve.
+
+    Raises:
+        ConfigurationError: they are no list of names.
+    """
+    if isinstance(queues, str) or not queues or not all(isinstance(queue, str) and queue for queue in queues):
+        raise ConfigurationError(f'{where}: {queues!r} is no list of queues; write names, as in ["default", "mail"]')
+    return tuple(queues)
+
+
+def workers_from(concurrency: int, where: str) -> int:
+    """How many runs a worker is told to advance at a time.
+
+    Raises:
+        ConfigurationError: it is no number above 0.
+    """
+    if type(concurrency) is not int or concurrency < 1:
+        raise ConfigurationError(f"{where}: {concurrency!r} is no whole number, 1 or more")
+    return concurrency
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

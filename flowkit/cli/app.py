@@ -33,6 +33,7 @@ class LazyGroup(click.Group):
 class _Commands(LazyGroup):
     parts: Mapping[str, str] = {
         "run": "flowkit.cli.run_command:run",
+        "worker": "flowkit.cli.worker_command:worker",
         "runs": "flowkit.cli.runs_command:runs",
         "doctor": "flowkit.cli.doctor_command:doctor",
     }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final
 
 from attrs import frozen
 
 from flowkit.engine import Engine
+from flowkit.presence import Member, workers
 from flowkit.records import Durability, QueueCount, RunStatus
 from flowkit.storage import Storage
 
@@ -56,6 +57,7 @@ class Diagnosis:
     write_ms: float
     by_status: Mapping[RunStatus, int]
     queues: tuple[Waiting, ...]
+    workers: Mapping[str, Member]  # those that have said lately that they are there
     advice: tuple[str, ...]
 
 
@@ -73,8 +75,9 @@ def diagnose(engine: Engine, known: AbstractSet[str] | None) -> Diagnosis:
     write_ms = _median_write_ms(engine.storage)
     counts = engine.storage.stats()
     queues = tuple(_waiting(each, known) for each in counts.queues)
-    advice = [*durability_advice(level, write_ms), *_run_advice(counts.by_status, queues)]
-    return Diagnosis(level, SURVIVES[level], write_ms, counts.by_status, queues, tuple(advice))
+    alive = workers(engine.storage, engine.clock.now_ms())
+    advice = [*durability_advice(level, write_ms), *_run_advice(counts.by_status, queues), *_unserved(queues, alive)]
+    return Diagnosis(level, SURVIVES[level], write_ms, counts.by_status, queues, alive, tuple(advice))
 
 
 def _median_write_ms(storage: Storage) -> float:
@@ -118,3 +121,17 @@ def _run_advice(by_status: Mapping[RunStatus, int], queues: tuple[Waiting, ...])
         f"runs of task {task!r} wait, but the given code does not have it: they need another worker" for task in unknown
     ]
     return advice
+
+
+def _unserved(queues: tuple[Waiting, ...], alive: Mapping[str, Member]) -> Iterator[str]:
+    """X4: runs wait for a worker that knows their task and serves their queue, if there ever is one."""
+    for each in queues:
+        if not each.ready or each.known is False or not alive:
+            continue
+        if not any(each.task in member.tasks for member in alive.values()):
+            yield f"runs of task {each.task!r} wait, but no worker that is alive knows it: start one with its module"
+        elif not any(each.task in member.tasks and each.queue in member.queues for member in alive.values()):
+            yield (
+                f"runs of task {each.task!r} wait in queue {each.queue!r}, which no worker that knows it serves: "
+                f"flowkit worker MODULE --queues {each.queue}"
+            )

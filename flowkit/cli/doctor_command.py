@@ -54,7 +54,15 @@ def _document(found: Diagnosis, url: str, source: str) -> Json:
         "write_ms": found.write_ms,
         "runs": {str(status): count for status, count in found.by_status.items()},
         "queues": queues,
+        "workers": _workers(found),
         "advice": list(found.advice),
+    }
+
+
+def _workers(found: Diagnosis) -> dict[str, Json]:
+    return {
+        name: {"queues": list(member.queues), "tasks": list(member.tasks), "concurrency": member.concurrency}
+        for name, member in found.workers.items()
     }
 
 
@@ -68,6 +76,9 @@ def _print(found: Diagnosis, url: str, source: str) -> None:
         mark = "" if each.known is not False else click.style("  unknown task", fg="yellow")
         counts_text = f"{each.ready:,} wait, {each.leased:,} under way"
         click.echo(f"queue       {each.queue}: {counts_text}, of task {each.task}{mark}")
+    for name, member in found.workers.items():
+        served = ", ".join(member.queues)
+        click.echo(f"worker      {name}: {member.concurrency} at a time, {len(member.tasks)} tasks, queues {served}")
     if not found.advice:
         click.echo(click.style("✓ nothing to change", fg="green"))
     for text in found.advice:

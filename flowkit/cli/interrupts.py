@@ -19,9 +19,10 @@ from typing import Protocol
 
 from attrs import define, field
 
+from flowkit.signals import heard_by
+
 LOOK_EVERY_S = 0.05
 SHOW_CURSOR = "\x1b[?25h"
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -103,18 +104,14 @@ class Stop:
 @contextlib.contextmanager
 def stopping(stop: Stop) -> Iterator[None]:
     """Let signals stop the run while the block runs; only a main thread can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    # A signal that is ignored, as under nohup, stays ignored.
-    heard = [signum for signum in SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
-    before = {signum: signal.signal(signum, stop.on_signal) for signum in heard}
-    watcher = threading.Thread(target=stop.watch, name="flowkit-signals", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        stop.over()
-        watcher.join()
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+    with heard_by(stop.on_signal) as can_hear:
+        if not can_hear:
+            yield
+            return
+        watcher = threading.Thread(target=stop.watch, name="flowkit-signals", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            stop.over()
+            watcher.join()

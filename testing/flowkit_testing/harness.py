@@ -115,6 +115,14 @@ class Harness:
 
         return self._work(work)
 
+    def schedule(self, *scheduled: Runnable[..., Any]) -> None:
+        """Let the ticks of these tasks come as time passes, as workers do; other schedules stand still in a test.
+
+        The schedule begins now. `harness.clock.advance("1d")` then creates and advances the runs of a day.
+        """
+        self._lab.scheduled = (*self._lab.scheduled, *(each.spec for each in scheduled))
+        self._settle(self.clock.now_ms())
+
     @property
     def aio(self) -> AioHarness:
         """The same harness, awaitable."""

@@ -17,6 +17,7 @@ from flowkit.errors import LeaseLost, ReplayWarning
 from flowkit.records import AnyOf, Created, Exactly, Lease, NewRun, Want
 from flowkit.registry import TaskSpec, tasks
 from flowkit.run import Detached, Revoked
+from flowkit.scheduler import Scheduler
 from flowkit.storage import Storage
 from flowkit_testing.fake_clock import FakeClock
 from flowkit_testing.ledger import Ledger
@@ -59,6 +60,7 @@ class Lab:
         self.trace = Trace()
         self.ledger = Ledger(self.codec)
         self.queues: tuple[str, ...] = ("default",)
+        self.scheduled: tuple[TaskSpec, ...] = ()  # those whose ticks come as time passes
         self._lease = lease
         self._world = World(self.clock, self.trace, self.ledger, watcher, self._flow)
         self._processes: list[Process] = []
@@ -167,6 +169,7 @@ class Lab:
         try:
             process = self.process()
             engine = process.flow.engine
+            tick_ms = Scheduler(engine, lambda: self.scheduled).look()
             want = AnyOf(tasks.ids(), self.queues)
             claimed = engine.storage.claim(engine.grant(), want, 1, now_ms=engine.now_arg())
         except ProcessDied:
@@ -175,6 +178,8 @@ class Lab:
             self.advance(process, claimed.leases[0])
             return True
         due_ms = claimed.next_due_ms
+        if tick_ms is not None and (until_ms is not None or due_ms is not None):  # ticks alone would never end
+            due_ms = tick_ms if due_ms is None else min(due_ms, tick_ms)
         if due_ms is None or (until_ms is not None and due_ms > until_ms):
             return False
         self._pass_time(due_ms)

@@ -17,6 +17,7 @@ from flowkit.cli.diagnosis import SLOW_MS, Diagnosis, durability_advice
 from flowkit.cli.loading import load_task
 from flowkit.entries import Entry, Kind, Phase, encode
 from flowkit.flow import Flow
+from flowkit.presence import Member, announce, workers
 from flowkit.records import Durability, NewRun
 
 Call = Callable[..., Any]
@@ -67,11 +68,40 @@ def test_waiting_runs_and_unknown_tasks(flowkit: Call, shop: str, flow: Flow) ->
     plain = flowkit("doctor").out
     assert "queue       slow: 1 wait, 0 under way, of task nobodys-task\n" in plain
     out = flowkit("doctor", "--app", shop).out
-    assert "1 of task nobodys-task in queue slow  unknown task" in out
-    assert "1 of task shop-nothing in queue default\n" in out
+    assert "slow: 1 wait, 0 under way, of task nobodys-task  unknown task" in out
+    assert "default: 1 wait, 0 under way, of task shop-nothing\n" in out
     assert "runs of task 'nobodys-task' wait" in out
     queues = flowkit("doctor", "--app", shop, "--json").json["queues"]
     assert {each["task"]: each["known"] for each in queues} == {"nobodys-task": False, "shop-nothing": True}
+
+
+def test_workers_and_what_none_of_them_serves(flowkit: Call, flow: Flow) -> None:
+    """X4: workers that live are shown, and runs whose task or queue none of them serves are pointed out."""
+    storage, now_ms = flow.engine.storage, flow.engine.clock.now_ms()
+    announce(storage, "gone", Member(("slow",), ("shop-nothing",), 1, now_ms - 1), now_ms - 9)
+    announce(storage, "host-1", Member(("default", "mail"), ("shop-nothing",), 7, now_ms + 60_000), now_ms)
+    for run_id, task, queue in (("a", "shop-nothing", "mail"), ("b", "shop-nothing", "slow"), ("c", "odd", "mail")):
+        flow.engine.create(NewRun(run_id, task, b"{}", queue=queue))
+
+    out = flowkit("doctor").out
+
+    assert "worker      host-1: 7 at a time, 1 tasks, queues default, mail\n" in out
+    assert "gone" not in out
+    assert "runs of task 'odd' wait, but no worker that is alive knows it" in out
+    assert "task 'shop-nothing' wait in queue 'slow', which no worker that knows it serves" in out
+    assert "flowkit worker MODULE --queues slow" in out
+    assert out.count("shop-nothing' wait") == 1
+    assert flowkit("doctor", "--json").json["workers"]["host-1"]["queues"] == ["default", "mail"]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"[]", b'{"w": 1}', b'{"w": {"queues": "x"}}', b"\xff"])
+def test_damaged_words_of_workers_are_no_words(flowkit: Call, flow: Flow, damaged: bytes) -> None:
+    """Whatever lies there, the doctor goes on, and so does a worker that announces itself."""
+    storage = flow.engine.storage
+    storage.compare_and_set("flowkit:workers", 0, damaged)
+    assert flowkit("doctor", "--json").json["workers"] == {}
+    assert announce(storage, "w", Member(("q",), ("t",), 1, 2**50), 0)
+    assert list(workers(storage, 0)) == ["w"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +132,7 @@ def test_storage_that_is_not_there() -> None:
 
 def test_nothing_to_change_is_said(monkeypatch: pytest.MonkeyPatch, flowkit: Call) -> None:
     """A storage that is well is told so; exit code 0."""
-    well = Diagnosis(Durability.DISK, "a power cut", 1.0, {}, (), ())
+    well = Diagnosis(Durability.DISK, "a power cut", 1.0, {}, (), {}, ())
     monkeypatch.setattr(doctor_command, "diagnose", lambda *_: well)
     ended = flowkit("doctor")
     assert (ended.code, "nothing to change" in ended.out, "runs        none" in ended.out) == (0, True, True)
