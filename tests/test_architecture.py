@@ -25,7 +25,7 @@ def lint_imports(tree: Path) -> subprocess.CompletedProcess[str]:
 def copy_of_tree(tmp_path: Path) -> Path:
     """A checkout that a test may spoil."""
     ignore = shutil.ignore_patterns("__pycache__")
-    for folder in ("flowkit", "flowkit_disk", "testing"):
+    for folder in ("flowkit", "flowkit_disk", "flowkit_redis", "testing"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignore)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
@@ -65,7 +65,7 @@ def test_a_broken_contract_is_seen(copy_of_tree: Path, module: str, line: str, c
     assert any(row.startswith(contract) and " BROKEN" in row for row in checked.stdout.splitlines()), checked.stdout
 
 
-@pytest.mark.parametrize("adapter", ["flowkit_disk"])
+@pytest.mark.parametrize("adapter", ["flowkit_disk", "flowkit_redis"])
 def test_an_adapter_uses_the_storage_protocol_only(adapter: str) -> None:
     """An adapter can do what a third party's storage can do: it knows the protocol, not the engine."""
     graph = grimp.build_graph("flowkit", adapter, cache_dir=None)

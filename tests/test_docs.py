@@ -17,6 +17,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 import flowkit
 import flowkit_disk
+import flowkit_redis
 import flowkit_testing
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +26,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 def modules() -> Iterator[str]:
     """The name of every module of every package."""
-    for package in (flowkit, flowkit_disk, flowkit_testing):
+    for package in (flowkit, flowkit_disk, flowkit_redis, flowkit_testing):
         yield package.__name__
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             yield module.name

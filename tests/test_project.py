@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = {name: ROOT / name for name in ("flowkit", "flowkit_disk")} | {
+PACKAGES = {name: ROOT / name for name in ("flowkit", "flowkit_disk", "flowkit_redis")} | {
     "flowkit_testing": ROOT / "testing" / "flowkit_testing"
 }
 BUILD = "import sys, hatchling.build; print(hatchling.build.build_wheel(sys.argv[1]))"
@@ -39,7 +39,7 @@ def git(tree: Path, *arguments: str) -> None:
 def tree(tmp_path: Path) -> Path:
     """The checkout as an archive of it would be: without git."""
     ignore = shutil.ignore_patterns("__pycache__")
-    for folder in ("flowkit", "flowkit_disk", "testing"):
+    for folder in ("flowkit", "flowkit_disk", "flowkit_redis", "testing"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignore)
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, tmp_path)
@@ -85,7 +85,7 @@ def test_import_loads_nothing_optional(package: str) -> None:
 
     assert not {"click", "rich", "redis", "pytest", "_pytest", "opentelemetry", "flowkit.cli"} & set(loaded)
     if package == "flowkit":
-        assert not {"diskcache", "flowkit_disk", "flowkit_testing"} & set(loaded)
+        assert not {"diskcache", "flowkit_disk", "flowkit_redis", "flowkit_testing", "redis"} & set(loaded)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,8 @@ def test_import_loads_nothing_optional(package: str) -> None:
         ("console_scripts", "flowkit", "flowkit.cli:main"),
         ("flowkit.storage", "memory", "flowkit.memory:memory_storage"),
         ("flowkit.storage", "disk", "flowkit_disk:disk_storage"),
+        ("flowkit.storage", "redis", "flowkit_redis:redis_storage"),
+        ("flowkit.storage", "rediss", "flowkit_redis:redis_storage"),
         ("pytest11", "flowkit", "flowkit_testing.plugin"),
     ],
 )

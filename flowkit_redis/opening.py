@@ -1,0 +1,60 @@
+"""Opening a namespace: what the server promises, and how many shards there are."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from flowkit.errors import StorageError
+from flowkit.records import Capabilities
+from flowkit_redis.durability import durability_of
+from flowkit_redis.keys import Layout, layout, meta_key
+from flowkit_redis.lanes import Lanes
+from flowkit_redis.limits import MAX_VALUE_BYTES
+from flowkit_redis.link import Link
+from flowkit_redis.url import Address
+from flowkit_redis.waiting import Waiting
+
+FORMAT = 1
+
+
+@frozen
+class Opened:
+    """An opened storage: what its calls use."""
+
+    link: Link
+    layout: Layout
+    capabilities: Capabilities
+    waiting: Waiting
+    lanes: Lanes
+
+
+def opened(address: Address, link: Link, *, default_shards: int = 1) -> Opened:
+    """Look at the server, and read or write how the namespace is laid out.
+
+    Raises:
+        StorageNotDurable: the server keeps less than was asked for.
+        StorageError: the namespace has another number of shards, or was written by a newer version.
+    """
+    durability = durability_of(link, address)
+    shards = _shards(address, link, default_shards)
+    made = layout(address.namespace, shards)
+    capabilities = Capabilities(durability, MAX_VALUE_BYTES, server_time=True)
+    return Opened(link, made, capabilities, Waiting(link, made.shards), Lanes())
+
+
+def _shards(address: Address, link: Link, default: int) -> int:
+    key = meta_key(address.namespace)
+    link.command(0, b"HSETNX", key, b"format", FORMAT)
+    link.command(0, b"HSETNX", key, b"shards", address.shards or default)
+    written, shards = map(int, link.command(0, b"HMGET", key, b"format", b"shards"))
+    if written != FORMAT:
+        raise StorageError(
+            f"namespace {address.namespace!r} of {address.where} has format {written}; this version of flowkit reads "
+            f"{FORMAT}: it was written by a newer one, so update flowkit on this machine"
+        )
+    if address.shards not in (None, shards):
+        raise StorageError(
+            f"namespace {address.namespace!r} of {address.where} has {shards} shards, which cannot be changed: leave "
+            f"shards={address.shards} out of the URL, or choose another namespace"
+        )
+    return shards

@@ -1,0 +1,43 @@
+"""Reading runs: headers, and journals page by page."""
+
+from __future__ import annotations
+
+import sys
+
+from flowkit.records import RunHeader, Snapshot
+from flowkit_redis import answers
+from flowkit_redis.keys import encoded
+from flowkit_redis.opening import Opened
+
+ENTRIES_AT_ONCE = 1000
+
+
+def read_header(opened: Opened, run_id: str) -> RunHeader | None:
+    """The header of a run; None if there is no such run."""
+    shard = opened.layout.of(run_id)
+    keys = (shard.own, shard.key(b"r:", run_id))
+    (words,) = opened.link.run(shard.number, "headers", keys, (b"", encoded(run_id)))
+    return None if words is None else answers.header(words)
+
+
+def read_snapshot(opened: Opened, run_id: str, after: int, limit: int | None) -> Snapshot | None:
+    """A run as it is at one moment: a journal only grows, so that its pages fit together."""
+    first = _page(opened, run_id, after, sys.maxsize if limit is None else limit, whole=True)
+    if first is None:
+        return None
+    now_ms, words, payload, result, entries, inbox = first
+    header = answers.header(words)
+    wanted = max(0, min(header.length - after, sys.maxsize if limit is None else limit))
+    while len(entries) < wanted:
+        page = _page(opened, run_id, after + len(entries), wanted - len(entries), whole=False)
+        if page is None or answers.number_of(page[1]) != answers.number_of(words) or not page[4]:
+            return None if page is None else read_snapshot(opened, run_id, after, limit)  # it is another run by now
+        entries += page[4]
+    return Snapshot(header, payload, result, tuple(entries), answers.messages(inbox), now_ms)
+
+
+def _page(opened: Opened, run_id: str, after: int, limit: int, *, whole: bool) -> answers.Answer:
+    shard = opened.layout.of(run_id)
+    keys = (shard.own, *(shard.key(kind, run_id) for kind in (b"r:", b"j:", b"i:")))
+    words = (b"", encoded(run_id), after, min(limit, ENTRIES_AT_ONCE), int(whole))
+    return opened.link.run(shard.number, "load", keys, words)

@@ -1,0 +1,188 @@
+"""What a `redis:` URL says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from attrs import field, frozen
+
+from flowkit.errors import ConfigurationError
+from flowkit.records import Durability
+from flowkit_redis.keys import MOST_SHARDS
+
+SCHEMES = ("redis", "rediss")
+DEFAULT_PORT = 6379
+_NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_LEVELS = {level.value: level for level in (Durability.PROCESS, Durability.DISK, Durability.REPLICATED)}
+_VERIFY = {"full": (True, True), "ca": (True, False), "none": (False, False)}
+_T = TypeVar("_T")
+
+
+@frozen
+class Tls:
+    """How a server proves who it is, and this client."""
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    verify: bool = True  # the certificate has to be signed by an authority that is known
+    verify_host: bool = True  # and be that host's
+
+
+@frozen
+class Address:
+    """Where the servers are and how they are to be used. Its repr has no secrets."""
+
+    scheme: str
+    hosts: tuple[tuple[str, int], ...]
+    db: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: Tls | None = None
+    namespace: str = "default"
+    shards: int | None = None  # None: as the namespace has it
+    durability: Durability | None = None  # the least that is asked for; None: whatever the server does
+    assumed: Durability | None = None  # what the user says of a server that does not tell
+    timeout_s: float = 10.0
+    connect_timeout_s: float = 5.0
+
+    @property
+    def where(self) -> str:
+        """The servers as errors name them."""
+        return f"{self.scheme}://" + ",".join(f"{host}:{port}" for host, port in self.hosts) + f"/{self.db}"
+
+
+def parse(url: str, schemes: tuple[str, ...] = SCHEMES) -> Address:
+    """Read a URL such as `rediss://user:password@cache.example:6380/0?namespace=shop&durability=disk`.
+
+    Raises:
+        ConfigurationError: names what is wrong and says what to write, without the password.
+    """
+    return _Reader(url, schemes).address()
+
+
+class _Reader:
+    """Reads one URL; every complaint begins in the same way and shows no secret."""
+
+    def __init__(self, url: str, schemes: tuple[str, ...]) -> None:
+        scheme, _, rest = url.partition("://")
+        if scheme not in schemes or not rest:
+            raise ConfigurationError(
+                f"a storage URL that begins with {url[:12]!r} is no redis storage; write {schemes[0]}://HOST:PORT/DB"
+            )
+        self._scheme = scheme
+        try:
+            self._parts = urlsplit(url)
+            self._hosts = tuple(_hosts(self._parts))
+        except ValueError as error:
+            raise self._wrong(
+                f"its host or port cannot be read ({_harmless(error)}); write {scheme}://HOST:PORT/DB"
+            ) from None
+        self._options = dict(parse_qsl(self._parts.query, keep_blank_values=True))
+
+    def address(self) -> Address:
+        """All that the URL says."""
+        secure = self._option("tls", _switch, "1 or 0", default=self._scheme == "rediss")
+        found = Address(
+            scheme=self._scheme,
+            hosts=self._hosts,
+            db=self._database(),
+            username=_unquoted(self._parts.username),
+            password=_unquoted(self._parts.password),
+            tls=self._tls() if secure else None,
+            namespace=self._option("namespace", _namespace, "letters, digits and _.-, at most 64", default="default"),
+            shards=self._option("shards", _shards, f"a number from 1 to {MOST_SHARDS}", default=None),
+            durability=self._option("durability", _level, f"one of {', '.join(_LEVELS)}", default=None),
+            assumed=self._option("assume_durability", _level, f"one of {', '.join(_LEVELS)}", default=None),
+            timeout_s=self._option("timeout", _seconds, "seconds, above 0", default=10.0),
+            connect_timeout_s=self._option("connect_timeout", _seconds, "seconds, above 0", default=5.0),
+        )
+        if self._options:
+            names = ", ".join(repr(name) for name in sorted(self._options))
+            raise self._wrong(
+                f"unknown parameter {names}; known are namespace, shards, durability, assume_durability, timeout, "
+                "connect_timeout, tls_ca, tls_cert, tls_key, tls_verify"
+            )
+        return found
+
+    def _database(self) -> int:
+        text = self._parts.path.strip("/")
+        if not text:
+            return 0
+        if not text.isdecimal():
+            raise self._wrong(f"database {text!r} is no number; write {self._scheme}://HOST:PORT/0")
+        return int(text)
+
+    def _tls(self) -> Tls:
+        verify, verify_host = self._option("tls_verify", _VERIFY.__getitem__, "full, ca or none", default=(True, True))
+        ca_file, cert_file, key_file = (
+            self._option(name, _file, "a file that can be read", default=None)
+            for name in ("tls_ca", "tls_cert", "tls_key")
+        )
+        return Tls(ca_file, cert_file, key_file, verify, verify_host)
+
+    def _option(self, name: str, read: Callable[[str], _T], wanted: str, *, default: _T) -> _T:
+        text = self._options.pop(name, None)
+        if text is None:
+            return default
+        try:
+            return read(text)
+        except (ValueError, KeyError):
+            raise self._wrong(f"{name}={text!r} is not {wanted}") from None
+
+    def _wrong(self, what: str) -> ConfigurationError:
+        shown = f"{self._scheme}://...{self._parts.path}" if hasattr(self, "_parts") else f"{self._scheme}://..."
+        return ConfigurationError(f"storage URL {shown!r}: {what}")
+
+
+def _hosts(parts: SplitResult) -> list[tuple[str, int]]:
+    hosts = []
+    for one in parts.netloc.rpartition("@")[2].split(","):
+        read = urlsplit(f"//{one}")
+        hosts.append((read.hostname or "localhost", read.port or DEFAULT_PORT))
+    return hosts
+
+
+def _harmless(error: ValueError) -> str:
+    """The error without what it quotes: that may be a piece of a password that was not escaped."""
+    return str(error).partition(":")[0].partition("'")[0].strip()
+
+
+def _unquoted(text: str | None) -> str | None:
+    return unquote(text) if text else None
+
+
+def _namespace(text: str) -> str:
+    if not _NAMESPACE.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def _shards(text: str) -> int:
+    if not 1 <= int(text) <= MOST_SHARDS:
+        raise ValueError
+    return int(text)
+
+
+def _level(text: str) -> Durability:
+    return _LEVELS[text]
+
+
+def _seconds(text: str) -> float:
+    if not 0 < float(text) < 1e6:  # noqa: PLR2004  # what fits into every clock
+        raise ValueError
+    return float(text)
+
+
+def _switch(text: str) -> bool:
+    return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text]
+
+
+def _file(text: str) -> str:
+    if not Path(text).is_file():
+        raise ValueError
+    return text

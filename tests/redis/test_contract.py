@@ -1,0 +1,56 @@
+"""The Redis storage keeps the contract, and answers as the memory storage does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from flowkit.storage import Storage
+from flowkit_redis import RedisStorage, redis_storage
+from flowkit_testing.contract import StorageContract
+from flowkit_testing.machine import storage_machine
+from flowkit_testing.servers import Server
+
+_numbers = count()
+_servers: list[Server] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _shared(server: Server) -> Iterator[None]:
+    """What the storages of this module lie on."""
+    _servers.append(server)
+    yield
+    _servers.remove(server)
+
+
+def _make() -> Storage:
+    return redis_storage(f"{_servers[-1].url}?namespace=contract{next(_numbers)}")
+
+
+class TestRedis(StorageContract):
+    """One server, one shard."""
+
+    def make_storage(self, tmp_path: Path) -> Storage:
+        """A new namespace."""
+        del tmp_path
+        return _make()
+
+    def reopen(self, storage: Storage) -> Storage:
+        """Another object on the same namespace."""
+        storage.close()
+        return self.another(storage)
+
+    def another(self, storage: Storage) -> Storage:
+        """As a second process would open it."""
+        assert isinstance(storage, RedisStorage)
+        other = storage.sibling()
+        other.open()
+        return other
+
+
+TestRedisAgainstMemory = storage_machine(_make).TestCase
+TestRedisAgainstMemory.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
