@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from attrs import evolve
 
 from flowkit.codec import Codec, Json, error_text
 from flowkit.documents import decode_input, encode_input
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase, decode
-from flowkit.errors import ConfigurationError, SerializationError
+from flowkit.errors import ConfigurationError, RunRolledBack, SerializationError
 from flowkit.frozen import frozen
 from flowkit.records import Grant, NewRun, RunHeader, Snapshot
+from flowkit.rollback import undo_key
 
 
 @frozen
@@ -33,6 +34,7 @@ def fork_of(codec: Codec, snapshot: Snapshot, from_step: str | None, new_id: str
 
     Raises:
         ConfigurationError: no step of that name was recorded.
+        RunRolledBack: something that was recorded before it has been undone since.
     """
     header = snapshot.header
     given = evolve(decode_input(codec, snapshot.input), reply=None, expires_at_ms=None)
@@ -54,20 +56,32 @@ def fork_of(codec: Codec, snapshot: Snapshot, from_step: str | None, new_id: str
 def _before(codec: Codec, snapshot: Snapshot, from_step: str) -> tuple[bytes, ...]:
     name, _, nth = from_step.partition("#")
     wanted, seen, names = int(nth) if nth.isdecimal() else 1, set[str](), set[str]()
-    kept: list[bytes] = []
-    for raw in snapshot.entries:
-        entry: Entry = decode(codec, raw)
+    kept: list[tuple[bytes, Entry]] = []
+    entries = [(raw, decode(codec, raw)) for raw in snapshot.entries]
+    for position, (raw, entry) in enumerate(entries):
         names.add(entry.name)
         if entry.name in {from_step, name} and entry.kind != Kind.RUN:
             seen.add(entry.key)
             if entry.name == from_step or len(seen) >= wanted:
-                return tuple(kept)
+                _refuse_undone(snapshot.header.run_id, kept, entries[position:])
+                return tuple(raw for raw, _ in kept)
         if entry.key != RUN_KEY and entry.phase != Phase.ATTEMPT:
-            kept.append(raw)
+            kept.append((raw, entry))
     raise ConfigurationError(
         f"run {snapshot.header.run_id!r} has no step {from_step!r}; it recorded: "
         f"{', '.join(sorted(names)) or 'nothing'}"
     )
+
+
+def _refuse_undone(run_id: str, kept: Iterable[tuple[bytes, Entry]], later: Iterable[tuple[bytes, Entry]]) -> None:
+    """G5: the result of a step that was undone is not used again."""
+    undone = {entry.key for _, entry in later if entry.kind == Kind.UNDO}
+    gone = [entry.name for _, entry in kept if undo_key(entry.key) in undone]
+    if gone:
+        raise RunRolledBack(
+            f"run {run_id!r} has undone {', '.join(dict.fromkeys(gone))}, so a fork cannot use the result; "
+            f"flow.fork(run_id, from_step={gone[0]!r}) runs it anew, flow.fork(run_id) starts afresh"
+        )
 
 
 def same_run(snapshot: Snapshot, grant: Grant) -> NewRun:
