@@ -178,15 +178,17 @@ class AsyncBody:
         The call has not begun then, and needs not to: nothing can come between.
         """
         due = self.run.journal.due
-        if due and due[0] == position and self.alone():
-            due.popleft()
-            self.created -= 1
-            if self._gated:
-                self._open_gate()
-            if self._parked:
-                self._check_soon()
-            return True
-        return False
+        if not due or due[0] != position or self.created > 1:
+            return False
+        if self._branches or self._settling or self._turns or self._live:  # as `alone`
+            return False
+        due.popleft()
+        self.created -= 1
+        if self._gated:
+            self._open_gate()
+        if self._parked:
+            self._check_soon()
+        return True
 
     async def turn(self, position: int) -> None:
         """Wait until the recorded outcome at this position is the next to be delivered (rule I4)."""

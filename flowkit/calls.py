@@ -76,13 +76,8 @@ def recall(run: Run, kind: str, key: str, name: str) -> Past | None:
     try:
         return run.journal.recall(kind, key, name)
     except NonDeterminismError as error:
-        block(run, error)
-
-
-def block(run: Run, error: NonDeterminismError) -> NoReturn:
-    """The task does not do what the record says (rule I3)."""
-    run.stop(Blocked(error))
-    raise asyncio.CancelledError from error  # an async body is being cancelled: go down with it
+        run.stop(Blocked(error))
+        raise asyncio.CancelledError from error  # an async body is being cancelled: go down with it
 
 
 def compare_arguments(run: Run, past: Past, digest: str) -> None:
@@ -216,15 +211,16 @@ def call_step_async(
             warn_if_beside_a_run(spec.name, spec.fn)
         return _plain_coroutine(spec, args, kwargs)
     run, scope, saga = frame.run, frame.scope, frame.scope.saga
-    if not run.is_async:
+    body = run.body
+    if body is None:
         require_async(run, spec.name)
-    if not frame.owned_here():
+        raise asyncio.CancelledError  # it has ended
+    if frame.thread != get_ident() or (frame.task is not None and asyncio.current_task(body.loop) is not frame.task):
         refuse_foreign_task(spec.name)
     key = take_key(frame, spec.key)
     digest = spec.digest(args, kwargs, run.codec)
     past = recall_step(run, scope, spec, key, digest, args, kwargs) if key in run.journal.past else None
-    assert run.body is not None  # the calling task is the body's
-    run.body.created += 1
+    body.created += 1
     if past is not None and past.settled:
         return _answer_async(run, scope, saga, past, spec.hint)
 
@@ -244,11 +240,13 @@ def recall_step(
     kwargs: Mapping[str, object],
 ) -> Past:
     """What is recorded of a step, held against this call of it (rule I3)."""
-    try:
-        past = run.journal.recall(_STEP, key, spec.name)
-    except NonDeterminismError as error:
-        block(run, error)
-    assert past is not None  # the caller has looked
+    journal = run.journal
+    past = journal.past[key]
+    if past.name != spec.name or past.kind != _STEP:
+        recall(run, _STEP, key, spec.name)  # blocks the run
+    elif not past.called:  # as `recall` does, without its detour
+        past.called = True
+        journal.uncalled -= 1
     if past.args != digest:
         compare_arguments(run, past, digest)
     if spec.undo is not None and past.settled:

@@ -257,6 +257,7 @@ class Parking(Protocol):
     """The async body, as seen by operations that wait in it."""
 
     created: int
+    loop: asyncio.AbstractEventLoop
 
     async def park(self, scope: Scope, wake_at_ms: int | None, arrivals: int | None) -> None:
         """A line of calls waits for a time, or until so many messages have come."""

@@ -15,7 +15,7 @@ from tests.bench.measure import Samples, against_json
 from tests.bench.plugin import Judge
 
 STEPS = 1000
-ROUNDS = 40
+ROUNDS = 60
 
 
 class Stop(BaseException):
