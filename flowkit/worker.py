@@ -217,6 +217,9 @@ class Worker:
     def _listen_forever(self) -> None:
         """Turn the storage's hints into pokes; ends when the storage is closed."""
         while not self._stopping:
+            with self._changed:  # a hint is for whoever has a place free: without one, it is left to other workers
+                if not self._changed.wait_for(lambda: self._stopping or self._busy < self._concurrency, IDLE_LOOK_S):
+                    continue
             try:
                 self._engine.storage.wait_for_work(self._wanted(), IDLE_LOOK_S)
             except Exception as error:  # noqa: BLE001  # hints are not needed to find work, only to find it soon

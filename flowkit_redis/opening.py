@@ -6,7 +6,7 @@ from attrs import frozen
 
 from flowkit.errors import StorageError
 from flowkit.records import Capabilities
-from flowkit_redis.durability import durability_of
+from flowkit_redis.durability import promise_of
 from flowkit_redis.keys import Layout, layout, meta_key
 from flowkit_redis.lanes import Lanes
 from flowkit_redis.limits import MAX_VALUE_BYTES
@@ -35,10 +35,10 @@ def opened(address: Address, link: Link, *, default_shards: int = 1) -> Opened:
         StorageNotDurable: the server keeps less than was asked for.
         StorageError: the namespace has another number of shards, or was written by a newer version.
     """
-    durability = durability_of(link, address)
+    promise = promise_of(link, address)
     shards = _shards(address, link, default_shards)
     made = layout(address.namespace, shards)
-    capabilities = Capabilities(durability, MAX_VALUE_BYTES, server_time=True)
+    capabilities = Capabilities(promise.level, MAX_VALUE_BYTES, server_time=True, advice=promise.advice)
     return Opened(link, made, capabilities, Waiting(link, made.shards), Lanes())
 
 

@@ -30,7 +30,7 @@ TOO_QUICK: Final = (
 )
 
 SURVIVES: Final[Mapping[Durability, str]] = {
-    Durability.MEMORY: "nothing: it ends with the process",
+    Durability.MEMORY: "nothing: it ends with the process that keeps it",
     Durability.PROCESS: "a killed process, not a power cut",
     Durability.DISK: "a killed process and a power cut",
     Durability.REPLICATED: "the loss of a machine",
@@ -76,7 +76,8 @@ def diagnose(engine: Engine, known: AbstractSet[str] | None) -> Diagnosis:
     counts = engine.storage.stats()
     queues = tuple(_waiting(each, known) for each in counts.queues)
     alive = workers(engine.storage, engine.clock.now_ms())
-    advice = [*durability_advice(level, write_ms), *_run_advice(counts.by_status, queues), *_unserved(queues, alive)]
+    durable = engine.capabilities.advice or durability_advice(level, write_ms)
+    advice = [*durable, *_run_advice(counts.by_status, queues), *_unserved(queues, alive)]
     return Diagnosis(level, SURVIVES[level], write_ms, counts.by_status, queues, alive, tuple(advice))
 
 

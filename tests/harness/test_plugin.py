@@ -105,7 +105,7 @@ def test_an_unknown_storage(pytester: pytest.Pytester) -> None:
     """A misspelt storage is refused."""
     _write(pytester, "def test_it(harness):\n    pass\n")
     result = pytester.runpytest("--flowkit-storage=memroy")
-    result.stderr.fnmatch_lines(["*--flowkit-storage=memroy: write one or more of memory, disk*"])
+    result.stderr.fnmatch_lines(["*--flowkit-storage=memroy: write one or more of memory, disk, redis*"])
 
 
 def test_replaying_always(pytester: pytest.Pytester) -> None:

@@ -1,8 +1,7 @@
-"""One server for each test process, shared by namespaces; more where a test injures its own."""
+"""Namespaces on the server of the test process; servers of their own for tests that injure theirs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import count
 
 import pytest
@@ -12,14 +11,7 @@ from flowkit_testing.servers import Server
 _namespaces = count()
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    """A server that keeps nothing, which tests share and do no harm to."""
-    with Server() as started:
-        yield started
-
-
 @pytest.fixture
-def url(server: Server) -> str:
+def url(flowkit_redis_server: Server) -> str:
     """An empty namespace on the shared server."""
-    return f"{server.url}?namespace=t{next(_namespaces)}"
+    return f"{flowkit_redis_server.url}?namespace=t{next(_namespaces)}"

@@ -20,11 +20,11 @@ _servers: list[Server] = []
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _shared(server: Server) -> Iterator[None]:
+def _shared(flowkit_redis_server: Server) -> Iterator[None]:
     """What the storages of this module lie on."""
-    _servers.append(server)
+    _servers.append(flowkit_redis_server)
     yield
-    _servers.remove(server)
+    _servers.remove(flowkit_redis_server)
 
 
 def _make() -> Storage:

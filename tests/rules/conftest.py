@@ -5,6 +5,7 @@ import inspect
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from flowkit.clock import Clock
 from flowkit.durations import Duration
 from flowkit.records import RunHeader
 from flowkit.storage import Storage, open_storage
+from flowkit_testing.servers import Server
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,9 +89,35 @@ def disk(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-@pytest.fixture(params=["memory", "disk"])
+@pytest.fixture
+def redis(flowkit_redis_server: Server) -> Iterator[Store]:
+    """An empty stored state on a Redis server."""
+    store = Store(f"{flowkit_redis_server.url}?namespace=rules-{uuid.uuid4().hex}")
+    yield store
+    store.close()
+
+
+# On Redis those rules are tried in which a storage has the most say; the contract and the state machine hold the rest.
+ON_REDIS = {
+    "test_d_owners",
+    "test_d_steps",
+    "test_e_children_and_timers",
+    "test_e_events",
+    "test_x_finished",
+    "test_x_runs",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Try each rule that asks for a stored state in memory, on disk, and on Redis."""
+    if "store" in metafunc.fixturenames:
+        names = ["memory", "disk"] + ["redis"] * (Path(metafunc.module.__file__).stem in ON_REDIS)
+        metafunc.parametrize("store", names, indirect=True)
+
+
+@pytest.fixture
 def store(request: pytest.FixtureRequest) -> Store:
-    """An empty stored state, in memory and on disk."""
+    """An empty stored state of each kind."""
     return cast("Store", request.getfixturevalue(request.param))
 
 

@@ -1,0 +1,178 @@
+"""What a server keeps is looked at when it is opened, and said honestly."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from flowkit.cli.doctor_command import doctor
+from flowkit.errors import StorageError, StorageNotDurable
+from flowkit.records import Capabilities, Durability
+from flowkit_redis import redis_storage
+from flowkit_redis.durability import promise_of
+from flowkit_redis.link import Link
+from flowkit_redis.url import parse
+from flowkit_testing.servers import Server
+
+KEPT = {"appendonly": "yes", "appendfsync": "everysec"}
+
+
+@contextlib.contextmanager
+def running(**settings: str) -> Iterator[Server]:
+    """A server with these settings."""
+    with Server(**settings) as server:
+        yield server
+
+
+def look(url: str) -> Capabilities:
+    """Open a storage and close it."""
+    storage = redis_storage(url)
+    try:
+        return storage.open()
+    finally:
+        storage.close()
+
+
+def without_config(server: Server) -> str:
+    """The URL of a user who may do everything but ask for the configuration, as managed services have it."""
+    assert server.ask("ACL", "SETUSER", "app", "on", ">s3cret", "~*", "&*", "+@all", "-config").startswith(b"+OK")
+    return server.url.replace("//", "//app:s3cret@")
+
+
+@pytest.mark.parametrize(
+    ("settings", "level", "says"),
+    [
+        ({}, Durability.MEMORY, "set appendonly yes"),
+        (KEPT, Durability.PROCESS, "set appendfsync always"),
+        (KEPT | {"appendfsync": "no"}, Durability.PROCESS, "set appendfsync always"),
+        (KEPT | {"appendfsync": "always"}, Durability.DISK, None),
+    ],
+    ids=["nothing kept", "everysec", "no", "always"],
+)
+def test_the_level_is_what_the_server_does(
+    settings: dict[str, str], level: Durability, says: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """D1: the stated level follows from the append-only file and its syncs; what could be lost is warned of."""
+    with running(**settings) as server, caplog.at_level(logging.WARNING, "flowkit_redis"):
+        capabilities = look(server.url)
+
+    assert capabilities.durability is level
+    assert capabilities.server_time
+    assert (says or "") in " ".join(capabilities.advice)
+    assert [says in text for text in caplog.messages if says] == [True] * bool(says)
+
+
+def test_a_level_below_what_was_asked_for_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """D1: no run is accepted that would be kept less well than its user wants; the remedy is named."""
+    with running(**KEPT) as server:
+        assert look(f"{server.url}?durability=process").durability is Durability.PROCESS
+        assert caplog.messages == []  # as asked for
+        with pytest.raises(
+            StorageNotDurable, match=r"asked for durability=disk and gives process: .*appendfsync always"
+        ):
+            look(f"{server.url}?durability=disk")
+        with pytest.raises(StorageNotDurable, match="asked for durability=replicated"):
+            look(f"{server.url}?durability=replicated")
+
+
+def test_an_evicting_server_is_refused() -> None:
+    """X1: a server that deletes what it likes when it is full keeps no run."""
+    with running(maxmemory="100mb", maxmemory_policy="allkeys-lru") as server:
+        with pytest.raises(StorageNotDurable, match="set maxmemory-policy noeviction"):
+            look(server.url)
+        server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        assert look(server.url).durability is Durability.MEMORY
+
+
+def test_a_replica_is_refused() -> None:
+    """D4: what is written to a replica is lost, so it is not even tried."""
+    with running() as master, running(replicaof=f"127.0.0.1 {master.port}") as replica:
+        with pytest.raises(StorageNotDurable, match=r"is a slave: .* name its master"):
+            look(replica.url)
+        assert any("min-replicas-to-write 1" in text for text in look(master.url).advice)
+
+
+def test_a_loading_server_is_refused() -> None:
+    """A server that has not read what it stored would seem empty."""
+    with running(save="3600 1") as server:
+        for n in range(30):
+            server.ask("SET", f"key-{n}", "value" * 400)
+        server.ask("SAVE")
+        server.kill()
+        server.start(wait=False, key_load_delay="20000", loading_process_events_interval_bytes="1024")
+        while not _listens(server):
+            pass
+        with pytest.raises(StorageNotDurable, match="try again in a moment"):
+            look(server.url)
+
+
+def _listens(server: Server) -> bool:
+    with contextlib.suppress(OSError):
+        server.ask("PING")
+        return True
+    return False
+
+
+def test_what_a_server_does_not_tell_can_be_assumed(caplog: pytest.LogCaptureFixture) -> None:
+    """A service that refuses CONFIG is taken for the weaker level, unless its user knows better."""
+    with running(**KEPT) as server:
+        url = without_config(server)
+        assert look(url).durability is Durability.PROCESS
+        assert "assume_durability=" in caplog.text
+        assert look(f"{url}?assume_durability=disk&durability=disk").durability is Durability.DISK
+        assert look(f"{url}?assume_durability=replicated").durability is Durability.REPLICATED
+        with pytest.raises(StorageNotDurable, match="assume_durability=disk"):
+            look(f"{url}?durability=disk")
+    assert "s3cret" not in caplog.text
+
+
+def test_what_a_server_tells_is_believed_rather(caplog: pytest.LogCaptureFixture) -> None:
+    """An assumption does not make a server better than it says it is."""
+    with running(**KEPT) as server:
+        assert look(f"{server.url}?assume_durability=disk").durability is Durability.PROCESS
+    assert "not what the server says of itself" in caplog.text
+
+
+def test_failed_writes_of_the_log_are_refused() -> None:
+    """A server whose append-only file could not be written keeps nothing from then on."""
+
+    class Failing:
+        where = "redis://broken"
+
+        def command(self, shard: int, *words: object) -> Any:  # noqa: ANN401  # as `Link` has it
+            del shard
+            return b"role:master\r\naof_enabled:1\r\naof_last_write_status:err\r\n" if words == (b"INFO",) else []
+
+    class _Checked(Failing, Link):  # mypy sees that it is one
+        def run(self, *args: Any, **kwargs: Any) -> Any: ...  # noqa: ANN401
+        def connection(self, shard: int) -> Any: ...  # noqa: ANN401
+        def close(self) -> None: ...
+
+    with pytest.raises(StorageNotDurable, match="append-only file"):
+        promise_of(_Checked(), parse("redis://broken"))
+
+
+def test_a_wrong_password_is_said_without_it() -> None:
+    """A server that lets nobody in is a plain error, which holds no secret."""
+    with running(requirepass="right") as server:
+        with pytest.raises(StorageError, match="does not accept the user or password") as caught:
+            look(server.url.replace("//", "//:wrong-one@"))
+        with pytest.raises(StorageError, match="does not accept the user or password"):
+            look(server.url)
+        assert look(server.url.replace("//", "//:right@")).server_time
+    assert "wrong-one" not in str(caught.value)
+
+
+def test_doctor_says_what_to_change() -> None:
+    """`flowkit doctor` shows the level, and each thing that would raise it."""
+    with running(**KEPT) as server:
+        found = CliRunner().invoke(doctor, ["--storage", server.url])
+
+    assert found.exit_code == 1
+    assert "durability  process" in found.stdout
+    assert "! it syncs its append-only file once a second" in found.stdout
