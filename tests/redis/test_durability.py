@@ -99,7 +99,7 @@ def test_a_replica_is_refused() -> None:
 
 def test_a_loading_server_is_refused() -> None:
     """A server that has not read what it stored would seem empty."""
-    with running(save="3600 1") as server:
+    with running(save="3600 1", rdbcompression="no") as server:
         for n in range(30):
             server.ask("SET", f"key-{n}", "value" * 400)
         server.ask("SAVE")
