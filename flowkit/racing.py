@@ -49,6 +49,7 @@ class _Line:
 class _Loser:
     """A line that has lost, as the run sees it: side work that has to settle before the run ends (rule W4)."""
 
+    line: _Line
     failure: BaseException | None = None
     ended: threading.Event = field(factory=threading.Event)
 
@@ -63,8 +64,8 @@ class _Loser:
 
     @property
     def parked(self) -> Reason | None:
-        """It never waits for anything: it is beaten."""
-        return None
+        """It waits for a child that is being cancelled, or to try an undo again."""
+        return self.line.scope.reason
 
     @property
     def fatal(self) -> BaseException | None:
@@ -106,10 +107,11 @@ def race(*calls: Bound[T], name: str = "race", max_concurrency: int | None = Non
     if winner is None:
         _none_has_won(frame, choice, lines, name)
     _decided(frame.scope, lines, winner)
+    again = choice.recorded is None and any(_listens(line) for line in _others(lines, winner))
     for line in _others(lines, winner):
-        if not line.ended.is_set() or _to_undo(frame.run, line, name) is not None:
-            _settle_on_thread(frame.run, line, name)
-    _start_again_if_one_listens(frame, lines, winner)
+        _settle_on_thread(frame.run, line, name, may_wait=choice.recorded is not None)
+    if again:  # a loser that waits for a child is off its stack; a replay cancels the child
+        raise frame.run.leave(frame.scope, Suspended(wake_at_ms=frame.run.clock.now_ms()))
     return cast("T", _value_of(winner))
 
 
@@ -146,13 +148,15 @@ def _run_on_threads(
     return None
 
 
-def _settle_on_thread(run: Run, line: _Line, name: str) -> None:
-    loser = _Loser()
+def _settle_on_thread(run: Run, line: _Line, name: str, *, may_wait: bool) -> None:
+    loser = _Loser(line)
 
     def body() -> None:
         try:
             line.ended.wait()
-            operation = _to_undo(run, line, name)
+            if not may_wait:
+                line.scope.reason = None  # what it waited for does not matter any more
+            operation = _to_undo(run, line, name) if line.scope.reason is None else None
             if operation is not None and run.reason is None:
                 loser.failure = _failure(drive(run, line.scope, operation))
         except (Unwind, LeaseLost, StorageError):  # the run is let go of, and finds out the same
@@ -163,16 +167,16 @@ def _settle_on_thread(run: Run, line: _Line, name: str) -> None:
             loser.ended.set()
 
     run.works.append(loser)
+    if line.ended.is_set() and _to_undo(run, line, name) is None:
+        line.scope.reason = line.scope.reason if may_wait else None
+        loser.ended.set()
+        return
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(body,), name=f"flowkit-late-{run.id}", daemon=True).start()
 
 
-def _start_again_if_one_listens(frame: Frame, lines: Sequence[_Line], winner: _Line) -> None:
-    """A loser that waits for a child or a message is off its stack; a replay cancels what it waits for."""
-    for line in _others(lines, winner):
-        reason = line.scope.reason
-        if isinstance(reason, Suspended) and reason.arrivals is not None:
-            raise frame.run.leave(frame.scope, Suspended(wake_at_ms=frame.run.clock.now_ms()))
+def _listens(line: _Line) -> bool:
+    return isinstance(line.scope.reason, Suspended) and line.scope.reason.arrivals is not None
 
 
 # ---- in async tasks -------------------------------------------------------------------------------------------------
@@ -235,7 +239,7 @@ async def _run_on_loop(
 
 def _settle_on_loop(run: Run, line: _Line, name: str) -> None:
     assert run.body is not None  # the calling task is the body's
-    loser = _Loser()
+    loser = _Loser(line)
 
     async def body() -> None:
         try:
@@ -317,6 +321,7 @@ def _decided(scope: Scope, lines: Sequence[_Line], winner: _Line) -> None:
 def _to_undo(run: Run, line: _Line, name: str) -> Operation[BaseException] | None:
     """How to undo what a loser has completed; None if that is nothing (rule G6)."""
     saga = line.scope.saga
+    line.scope.entrant = None  # the line has ended; its undos are not cancelled
     past = recall(run, Kind.SAGA, saga.key, name)
     recorded = None if past is None else past.begun
     if recorded is None and not saga.undos:

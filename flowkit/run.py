@@ -424,7 +424,7 @@ class Run:
 
     def cancel_wanted(self, scope: Scope) -> bool:
         """True if a cancellation is waiting to be raised in this line of calls (rules E2, G6)."""
-        if scope.entrant is not None and scope.entrant.lost:
+        if scope.entrant is not None and scope.entrant.lost and not scope.cancel_delivered:
             return True
         return self.writer.cancel and not self.cancel_heard(scope)
 

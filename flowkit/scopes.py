@@ -20,13 +20,22 @@ class InnerScope:
     Args:
         name: who asks for it, for error messages.
         key: names it within the scope around it, instead of its ordinal.
+        branch_of: the key of the operation that this is a branch of, and which branch; it takes no key then.
         own_work: side work that is queued inside is not waited for by the code around it (rule W4), nor the other way
             round (rule W3).
     """
 
-    def __init__(self, name: str, *, key: str | None = None, own_work: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        key: str | None = None,
+        branch_of: tuple[str, int] | None = None,
+        own_work: bool = False,
+    ) -> None:
         self._name = name
         self._key = key
+        self._branch_of = branch_of
         self._own_work = own_work
         self._entered: tuple[Scope, Scope, Token[Frame | None]] | None = None
 
@@ -35,8 +44,8 @@ class InnerScope:
         if frame is None:
             return self
         outer = frame.scope
-        key = take_key(frame, self._key)
-        inner = outer.branch(key.removeprefix(outer.prefix), 0)
+        key, index = self._branch_of or (take_key(frame, self._key), 0)
+        inner = outer.branch(key.removeprefix(outer.prefix), index)
         inner.cancel_delivered = outer.cancel_delivered  # E2: it is the same line of calls
         if self._own_work:
             inner.works = []

@@ -102,7 +102,7 @@ class ThenAny(_Lines):
         choice, errors = Choice(task_frame(self.title), self.title), list[Exception]()
         for index, part in enumerate(self.parts):
             try:
-                with InnerScope(part.block.name):
+                with InnerScope(part.block.name, branch_of=(choice.key, index)):
                     result = yield from part.run(value)
             except Exception as error:  # noqa: BLE001  # the next one may do
                 errors.append(error)

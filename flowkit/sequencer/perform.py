@@ -22,13 +22,14 @@ def perform(meaning: Meaning[_T]) -> _T:
     try:
         request = next(meaning)
         while True:
+            failure = None
             try:
                 # nearly all are calls
                 answer = request.block.plain(request.value) if type(request) is Call else _answer(request)
             except BaseException as error:  # noqa: BLE001  # the meaning decides what an error is to it
-                request = meaning.throw(error)
-            else:
-                request = meaning.send(answer)
+                failure = error
+            # R3: outside of `except`, so that going on does not count as handling the error, unless the meaning says so
+            request = meaning.send(answer) if failure is None else meaning.throw(failure)
     except StopIteration as stop:
         value: _T = stop.value
         return value
@@ -61,15 +62,15 @@ async def perform_async(meaning: Meaning[_T]) -> _T:
     try:
         request = next(meaning)
         while True:
+            failure = None
             try:
                 if type(request) is Call:  # nearly all are
                     answer = await request.block.awaitable(request.value)
                 else:
                     answer = await _answer_async(request)
             except BaseException as error:  # noqa: BLE001  # the meaning decides what an error is to it
-                request = meaning.throw(error)
-            else:
-                request = meaning.send(answer)
+                failure = error
+            request = meaning.send(answer) if failure is None else meaning.throw(failure)  # R3: as above
     except StopIteration as stop:
         value: _T = stop.value
         return value
