@@ -109,7 +109,7 @@ def race(*calls: Bound[T], name: str = "race", max_concurrency: int | None = Non
     _decided(frame.scope, lines, winner)
     again = choice.recorded is None and any(_listens(line) for line in _others(lines, winner))
     for line in _others(lines, winner):
-        _settle_on_thread(frame.run, line, name, may_wait=choice.recorded is not None)
+        _settle_on_thread(frame.run, line, name, replayed=choice.recorded is not None)
     if again:  # a loser that waits for a child is off its stack; a replay cancels the child
         raise frame.run.leave(frame.scope, Suspended(wake_at_ms=frame.run.clock.now_ms()))
     return cast("T", _value_of(winner))
@@ -148,14 +148,13 @@ def _run_on_threads(
     return None
 
 
-def _settle_on_thread(run: Run, line: _Line, name: str, *, may_wait: bool) -> None:
+def _settle_on_thread(run: Run, line: _Line, name: str, *, replayed: bool) -> None:
     loser = _Loser(line)
 
     def body() -> None:
         try:
             line.ended.wait()
-            if not may_wait:
-                line.scope.reason = None  # what it waited for does not matter any more
+            _look_at_wait(run, line, replayed=replayed)
             operation = _to_undo(run, line, name) if line.scope.reason is None else None
             if operation is not None and run.reason is None:
                 loser.failure = _failure(drive(run, line.scope, operation))
@@ -168,11 +167,17 @@ def _settle_on_thread(run: Run, line: _Line, name: str, *, may_wait: bool) -> No
 
     run.works.append(loser)
     if line.ended.is_set() and _to_undo(run, line, name) is None:
-        line.scope.reason = line.scope.reason if may_wait else None
+        _look_at_wait(run, line, replayed=replayed)
         loser.ended.set()
         return
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(body,), name=f"flowkit-late-{run.id}", daemon=True).start()
+
+
+def _look_at_wait(run: Run, line: _Line, *, replayed: bool) -> None:
+    """What a loser waits for does not matter any more, but for a child: a replay cancels it, and waits for that."""
+    if not replayed:
+        line.scope.reason = Suspended(wake_at_ms=run.clock.now_ms()) if _listens(line) else None
 
 
 def _listens(line: _Line) -> bool:
