@@ -508,4 +508,4 @@ _Case = (
     tuple[Callable[[T], object], Callable[[T], Any]]
     | tuple[Callable[[T], Any], Callable[[Any], object], Callable[[Any], Any]]
 )
-_Factory = Callable[[T, int], Callable[[T], object]]
+_Factory = Callable[[T, int], Callable[[T], object] | Coro[Callable[[T], object]]]

@@ -12,6 +12,7 @@ import typing_extensions
 from flowkit.durations import Duration, seconds
 from flowkit.errors import ConfigurationError
 from flowkit.fan_out import check_concurrency
+from flowkit.functions import function_name, is_async_function
 from flowkit.sequencer.blocks import Block, Pure, block_of, pure
 from flowkit.sequencer.chain import Chain
 from flowkit.sequencer.ends import RaiseIf, Rescue
@@ -139,7 +140,8 @@ def background(given: Sequence[object], most: int, where: str) -> Background:
     last: Any = given[-1]
     limit = concurrency(most, where) or 1
     if _is_factory(last):
-        return Background(where, None, last, connector, limit)
+        chooses = Pure(lambda pair: last(*pair), is_async=is_async_function(last), name=function_name(last))
+        return Background(where, None, chooses, connector, limit)
     return Background(where, block_of(last, where), None, connector, limit)
 
 

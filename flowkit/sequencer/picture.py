@@ -118,7 +118,7 @@ def _draw_rest(canvas: _Canvas, node: Node, at: str) -> str:
             _draw_part(canvas, part, at, label, "-.->")
             return at
         case Background(block=block, factory=factory):
-            drawn = canvas.node(block.name if block is not None else getattr(factory, "__name__", "a block"))
+            drawn = canvas.node(block.name if block is not None else _name(factory) or "a block")
             canvas.edge(at, drawn, "work for each item", "-.->")
             return at
         case Nothing():

@@ -8,6 +8,8 @@ from typing import Any
 from attrs import frozen
 
 from flowkit.background import work_each
+from flowkit.errors import WrongColour
+from flowkit.scopes import task_frame
 from flowkit.sequencer.blocks import Block, Pure, block_of
 from flowkit.sequencer.conformance import item_of
 from flowkit.sequencer.nodes import Complain, Node, PartNode, ask
@@ -73,7 +75,7 @@ class Background(Node):
 
     where: str
     block: Block | None
-    factory: Callable[[Any, int], object] | None  # chooses the block
+    factory: Pure | None  # chooses the block for a pair of item and index
     connector: Pure | None
     max_concurrency: int
 
@@ -82,17 +84,23 @@ class Background(Node):
         items: Any = value
         if self.connector is not None:
             items = yield from ask(self.connector, value)
-        work_each(
-            [(self._block(item, index).target, item) for index, item in enumerate(items)],
-            max_concurrency=self.max_concurrency,
-        )
+        calls: list[tuple[Callable[..., Any], object]] = []
+        for index, item in enumerate(items):
+            block = self.block or (yield from self._chosen(item, index))
+            calls.append((block.target, item))
+        work_each(calls, max_concurrency=self.max_concurrency)
         return value
 
-    def _block(self, item: object, index: int) -> Block:
-        if self.block is not None:
-            return self.block
+    def _chosen(self, item: object, index: int) -> Meaning[Block]:
         assert self.factory is not None  # one of the two is given
-        return block_of(self.factory(item, index), f"{self.where}, item {index}")
+        block = block_of((yield from ask(self.factory, (item, index))), f"{self.where}, item {index}")
+        frame = task_frame(block.name)
+        if block.is_async and frame is not None and not frame.run.is_async:
+            raise WrongColour(
+                f"{self.where}: {self.factory.name!r} has chosen {block.name!r}, which is async, in a sequencer that "
+                f"is not; make {self.factory.name!r} `async def`, so that the sequencer is async too"
+            )
+        return block
 
     def blocks(self) -> Iterator[Block]:
         """Its block, if it is known before it runs."""
@@ -100,9 +108,11 @@ class Background(Node):
             yield self.block
 
     def pures(self) -> Iterator[Pure]:
-        """The connector."""
+        """The connector and the factory."""
         if self.connector is not None:
             yield self.connector
+        if self.factory is not None:
+            yield self.factory
 
     def types(self, value: object, complain: Complain) -> object:
         """The value."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ class TestWinning:
         def double(number: int) -> int:
             return 2 * number
 
-        blocks = [(lambda number: number + 1, double), double]
+        blocks: list[Any] = [(lambda number: number + 1, double), double]
         assert harness.run(sequencer("race-connected", input=int).race(blocks, max_concurrency=1), 4).output == 10
         assert harness.run(sequencer("any-connected", input=int).then_any(blocks), 4).output == 10
 
@@ -406,6 +407,8 @@ class TestByItself:
         async def one() -> int:
             return 1
 
+        bad: Bound[int]
+        good: Bound[int]
         bad, good = Bound("bad", None, False, (), {}, fail, fail_async), Bound("good", None, False, (), {}, int, one)  # noqa: FBT003  # as x.bind makes them
         assert race(bad, good) == 0
         assert await race_async(bad, good) == 1
