@@ -32,22 +32,24 @@ class RunInput:
     seed: str  # of uuid4() and rng() (rule I6)
     expires_at_ms: int | None = None  # not started by then, it is cancelled
     reply: ReplyTo | None = None
+    outline: Json = None  # the links of a sequencer, so that its runs can be drawn where its code is not known
 
 
 def encode_input(codec: Codec, given: RunInput) -> bytes:
     """The input as bytes for a storage."""
     reply: Json = None if given.reply is None else {"run": given.reply.run_id, "message": given.reply.message_id}
-    return codec.dumps(
-        {
-            "v": FORMAT,
-            "args": list(given.args),
-            "kwargs": dict(given.kwargs),
-            "digest": given.digest,
-            "seed": given.seed,
-            "expires_at": given.expires_at_ms,
-            "reply": reply,
-        }
-    )
+    document: dict[str, Json] = {
+        "v": FORMAT,
+        "args": list(given.args),
+        "kwargs": dict(given.kwargs),
+        "digest": given.digest,
+        "seed": given.seed,
+        "expires_at": given.expires_at_ms,
+        "reply": reply,
+    }
+    if given.outline is not None:
+        document["outline"] = given.outline
+    return codec.dumps(document)
 
 
 def decode_input(codec: Codec, raw: bytes) -> RunInput:
@@ -68,6 +70,7 @@ def decode_input(codec: Codec, raw: bytes) -> RunInput:
         seed,
         expires if isinstance(expires, int) else None,
         ReplyTo(str(reply["run"]), str(reply["message"])) if isinstance(reply, dict) else None,
+        document.get("outline"),
     )
 
 

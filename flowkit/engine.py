@@ -173,6 +173,7 @@ class Engine:
             uuid.uuid4().hex,
             None if spec.expires_s is None else now_ms + round(spec.expires_s * 1000),
             reply,
+            spec.outline,
         )
         return NewRun(
             run_id or spec.run_id or uuid.uuid4().hex,

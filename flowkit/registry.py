@@ -10,6 +10,7 @@ from pathlib import Path
 
 from attrs import field
 
+from flowkit.codec import Json
 from flowkit.cron import Cron
 from flowkit.digest import ArgumentDigest
 from flowkit.errors import ConfigurationError
@@ -40,6 +41,7 @@ class TaskSpec:
     delay_s: float | None = None
     expires_s: float | None = None
     undo: UndoSpec | None = None  # of a completed child run
+    outline: Json = field(default=None, eq=False)  # of a sequencer: what its runs carry, to be drawn
     concurrency: Concurrency | None = None
     cron: Cron | None = None
 

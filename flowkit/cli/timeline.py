@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flowkit.cli.chains import STYLES as LINK_STYLES
+from flowkit.cli.chains import links_of, text_of
 from flowkit.cli.tables import STYLES, console
 from flowkit.cli.times import local_time, ms_text
 from flowkit.cli.views import input_of, outcome_of
@@ -62,6 +64,8 @@ def print_run(codec: Codec, snapshot: Snapshot, *, everything: bool, values: boo
     screen = console()
     _print_head(screen, codec, snapshot)
     calls = recorded_calls(codec, snapshot)
+    for link in links_of(codec, snapshot, calls):
+        screen.print(Text(text_of(link), style=LINK_STYLES[link.state]), soft_wrap=True)
     if not calls:
         screen.print("\nnothing recorded yet")
         return

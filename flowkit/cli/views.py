@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from flowkit.cli.chains import links_of
 from flowkit.cli.times import local_time
 from flowkit.codec import Codec, Json
 from flowkit.documents import decode_input, result_json
@@ -39,13 +40,19 @@ def run_view(codec: Codec, snapshot: Snapshot) -> dict[str, Json]:
     """A run with its input, its outcome and its timeline."""
     input_, unreadable = input_of(codec, snapshot)
     outcome, unreadable_result = outcome_of(codec, snapshot)
-    calls: list[Json] = [_call_view(call) for call in recorded_calls(codec, snapshot)]
+    recorded = recorded_calls(codec, snapshot)
+    calls: list[Json] = [_call_view(call) for call in recorded]
+    chain: list[Json] = [
+        {"depth": link.depth, "method": link.method, "name": link.name, "state": link.state, "times": link.times}
+        for link in links_of(codec, snapshot, recorded)
+    ]
     return {
         **header_view(snapshot.header),
         "input": input_,
         "value": outcome.get("value"),
         "error": outcome.get("error"),
         "unreadable": unreadable or unreadable_result,
+        "chain": chain,
         "timeline": calls,
     }
 

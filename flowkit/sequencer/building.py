@@ -12,6 +12,7 @@ from flowkit.errors import ConfigurationError
 from flowkit.sequencer import parts
 from flowkit.sequencer.blocks import pure
 from flowkit.sequencer.chain import Chain
+from flowkit.sequencer.conformance import text_of
 from flowkit.sequencer.ends import Check, ExitIf
 from flowkit.sequencer.forms import next_form
 from flowkit.sequencer.lines import ForEach, Race, ThenAll, ThenAny
@@ -58,7 +59,7 @@ class Sequencer(RunnableChain[I, V]):
         return self._next(evolve(self._chain, nodes=(*self._chain.nodes, node)))
 
     def _next(self, chain: Chain) -> Sequencer[Any, Any]:
-        return Sequencer(next_form(self._form, chain), self._options)  # also of a `Start`: it has begun
+        return Sequencer(next_form(chain), self._options)  # also of a `Start`: it has begun
 
     # ---- one thing after the other ------------------------------------------------------------------------------
 
@@ -477,7 +478,7 @@ class Sequencer(RunnableChain[I, V]):
         """
         hint = parts.hint_given(output, self._where("returns"))
         name = self._chain.name
-        return self._add(Check(hint, lambda: f"the value of sequencer {name!r} at returns({output!r})"))
+        return self._add(Check(hint, lambda: f"the value of sequencer {name!r} at returns({text_of(hint)})"))
 
     def validate(self) -> Self:
         """Hold neighbouring blocks against each other, as far as annotations tell, before anything runs.

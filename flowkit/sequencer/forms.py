@@ -1,9 +1,9 @@
 """Under which id a sequencer is run: its name, as long as there is one sequencer of that name.
 
-Every method makes another sequencer of the same name. The one that extends the bearer of the name takes the name over,
-so at the end of a chain of methods the whole of it bears the name. One that is extended in a second direction, or kept
-and run beside what was made of it, gets an id of its own: the name and a digest of its shape, which is the same in
-every process that builds it. A sequencer that has been run keeps its id.
+Every method makes another sequencer of the same name. Of those that anybody holds, the oldest bears the name: so the
+whole of a chain of methods does, as nobody holds its links, and a sequencer that others are made of keeps it. The
+others have the name and a digest of their shape, which is the same in every process that builds them. One that has
+been run keeps its id, whatever becomes of the others.
 """
 
 from __future__ import annotations
@@ -21,26 +21,47 @@ from flowkit.digest import ArgumentDigest
 from flowkit.errors import ConfigurationError
 from flowkit.registry import TaskSpec, tasks
 from flowkit.sequencer.chain import Chain
+from flowkit.sequencer.outline import outline
 from flowkit.sequencer.perform import perform, perform_async
 
 _lock = threading.RLock()
-_bearers: dict[str, weakref.ref[Form]] = {}
+_families: dict[str, list[_Known]] = {}  # by name: those that anybody holds or has run, oldest first
 _origins: dict[str, tuple[str, str]] = {}
 
 
-class Form:
-    """A chain, and the id under which it is run."""
+class _Known:
+    """What is known of a form without holding it."""
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
-        self.id = chain.name
+        self.id = ""
         self.used = False  # it has been run, or looked at by something that may run it
         self.spec = _spec_of(chain, chain.name)
 
-    def rename(self, to: str) -> None:
-        """Be known by another id."""
-        self.id = to
-        self.spec = _spec_of(self.chain, to)
+
+class Form:
+    """A chain, and the id under which it is run. Alive as long as anybody can run it."""
+
+    def __init__(self, known: _Known) -> None:
+        self._known = known
+        self.chain = known.chain
+
+    @property
+    def id(self) -> str:
+        """The id under which it is run."""
+        return self._known.id
+
+    @property
+    def spec(self) -> TaskSpec:
+        """Its definition as a task, to be read."""
+        return self._known.spec
+
+    def keep(self) -> TaskSpec:
+        """Its definition, for whoever runs it: from now on it keeps its id."""
+        if not self._known.used:
+            with _lock:
+                self._known.used = True
+        return self._known.spec
 
 
 def first_form(chain: Chain) -> Form:
@@ -51,62 +72,55 @@ def first_form(chain: Chain) -> Form:
     """
     with _lock:
         _require_free(chain)
-        form = Form(chain)
-        _origins[chain.name] = chain.origin
         module = chain.origin[0]
+        _origins[chain.name] = chain.origin
         _stamps[module] = _stamp_of(getattr(sys.modules.get(module), "__file__", ""))
-        _bear(form)
-        return form
+        _families[chain.name] = []
+        return _born(chain)
 
 
-def next_form(parent: Form, chain: Chain) -> Form:
-    """The form of a chain that extends another one."""
+def next_form(chain: Chain) -> Form:
+    """The form of a chain that extends another one of its name."""
     with _lock:
-        form = Form(chain)
-        bearer = _bearers.get(chain.name)
-        if bearer is not None and bearer() is parent and not parent.used:
-            _stand_beside(parent)
-            _bear(form)
-        else:
-            _stand_beside(form)
-        return form
+        return _born(chain)
 
 
-def _bear(form: Form) -> None:
-    form.rename(form.chain.name)
-    _bearers[form.id] = weakref.ref(form)
-    tasks.add(form.spec, replace=True)
+def _born(chain: Chain) -> Form:
+    known = _Known(chain)
+    family = _families.setdefault(chain.name, [])
+    family.append(known)
+    _call(known, chain.name if len(family) == 1 else _beside(family, chain))
+    form = Form(known)
+    weakref.finalize(form, _gone, family, known).atexit = False
+    return form
 
 
-def _stand_beside(form: Form) -> None:
-    """Known by its shape for as long as anybody holds it."""
-    shape, number = f"{form.chain.name}@{_shape(form.chain)}", 1
-    while (taken := _bearers.get(shape if number == 1 else f"{shape}.{number}")) is not None and taken() is not None:
+def _call(known: _Known, task_id: str) -> None:
+    """Be known by an id."""
+    if known.id and tasks.find(known.id) is known.spec:
+        tasks.remove(known.id)
+    known.id, known.spec = task_id, evolve(known.spec, id=task_id)
+    tasks.add(known.spec, replace=True)
+
+
+def _beside(family: list[_Known], chain: Chain) -> str:
+    """The id of one that does not bear the name."""
+    shape, number, taken = f"{chain.name}@{_shape(chain)}", 1, {known.id for known in family}
+    while (task_id := shape if number == 1 else f"{shape}.{number}") in taken:
         number += 1
-    form.rename(shape if number == 1 else f"{shape}.{number}")
-    _bearers[form.id] = weakref.ref(form)
-    tasks.add(form.spec, replace=True)
-    weakref.finalize(form, _forget, form.id, form.spec).atexit = False
+    return task_id
 
 
-def _forget(form_id: str, spec: TaskSpec) -> None:
-    """Nobody can run it any more; one that has been run is kept by what keeps its runs."""
+def _gone(family: list[_Known], known: _Known) -> None:
+    """Nobody can run it any more; one that has been run is kept, so that its runs can be resumed."""
     with _lock:
-        if tasks.find(form_id) is spec and form_id not in _kept:
-            tasks.remove(form_id)
-            _bearers.pop(form_id, None)
-
-
-_kept: set[str] = set()
-
-
-def keep(form: Form) -> TaskSpec:
-    """Its definition, for whoever runs it: from now on it keeps its id."""
-    if not form.used:
-        with _lock:
-            form.used = True
-            _kept.add(form.id)
-    return form.spec
+        if known.used:
+            return
+        family.remove(known)
+        if tasks.find(known.id) is known.spec:
+            tasks.remove(known.id)
+        if known.id == known.chain.name and family and not family[0].used and _families.get(known.id) is family:
+            _call(family[0], known.id)
 
 
 def _require_free(chain: Chain) -> None:
@@ -171,5 +185,6 @@ def _spec_of(chain: Chain, task_id: str) -> TaskSpec:
     fn = body_async if chain.is_async else body
     fn.__module__ = chain.origin[0]
     fn.__qualname__ = fn.__name__ = chain.name
+    fn.__annotations__ = {"value": chain.takes, "return": chain.result_hint}
     spec = TaskSpec(task_id, fn, chain.is_async, ArgumentDigest(fn), {"value": chain.takes}, chain.result_hint)
-    return evolve(spec, policy=chain.policy or spec.policy, timeout_s=chain.timeout_s)
+    return evolve(spec, policy=chain.policy or spec.policy, timeout_s=chain.timeout_s, outline=outline(chain))

@@ -1,13 +1,12 @@
-"""A sequencer drawn: as the text of a Mermaid flowchart, and as an outline that its runs carry."""
+"""A sequencer drawn, as the text of a Mermaid flowchart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from attrs import define, field
 
-from flowkit.codec import Json
-from flowkit.sequencer.blocks import LAMBDA, Block, Pipeline, Pure
+from flowkit.sequencer.blocks import LAMBDA, Pure
 from flowkit.sequencer.chain import Chain
 from flowkit.sequencer.conformance import text_of
 from flowkit.sequencer.ends import Check, ExitIf, RaiseIf, Rescue
@@ -219,44 +218,3 @@ def _ways(node: Branch | Parallel | ThenAll | Race | ThenAny) -> Iterable[tuple[
 
 def _name(pure: Pure | None) -> str:
     return "" if pure is None or pure.name == LAMBDA else pure.name
-
-
-# ---- the outline ----------------------------------------------------------------------------------------------------
-
-
-def outline(chain: Chain) -> Json:
-    """The links of a chain, as its runs carry them: method, name, and the links of what is inside."""
-    return [_link(node) for node in chain.nodes]
-
-
-def _link(node: Node) -> Json:
-    blocks: Sequence[Block] = tuple(node.blocks())
-    kind = _METHODS.get(type(node), node.kind)
-    if len(blocks) == 1 and not isinstance(node, _FANS):
-        return [kind, blocks[0].name, _inside(blocks[0].pipeline)]
-    return [kind, node.name, [["", block.name, _inside(block.pipeline)] for block in blocks]]
-
-
-def _inside(pipeline: Pipeline | None) -> Json:
-    return outline(pipeline) if isinstance(pipeline, Chain) else []
-
-
-_FANS = (Branch, Parallel, ThenAll, Race, ThenAny, Rescue)
-_METHODS: dict[type[Node], str] = {
-    Then: "then",
-    ThenIf: "then_if",
-    Map: "map",
-    Tap: "tap",
-    TapIf: "tap_if",
-    Branch: "branch",
-    Parallel: "parallel",
-    ThenAll: "then_all",
-    Race: "race",
-    ThenAny: "then_any",
-    ForEach: "for_each",
-    LoopBack: "loop_back",
-    ExitIf: "exit_if",
-    RaiseIf: "raise_if",
-    Rescue: "rescue",
-    Nothing: "work_if",
-}

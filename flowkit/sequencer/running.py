@@ -16,7 +16,7 @@ from flowkit.run import current
 from flowkit.scopes import InnerScope, task_frame
 from flowkit.sequencer.blocks import require_no_run_options
 from flowkit.sequencer.chain import Chain
-from flowkit.sequencer.forms import Form, caller, first_form, keep, next_form, origin_of
+from flowkit.sequencer.forms import Form, caller, first_form, next_form, origin_of
 from flowkit.sequencer.perform import perform, perform_async
 from flowkit.sequencer.requests import Meaning
 from flowkit.tasks import AioTask, Runnable
@@ -24,7 +24,7 @@ from flowkit.tasks import AioTask, Runnable
 I = TypeVar("I")  # noqa: E741  # the sequencer's input, as it is written everywhere
 V = TypeVar("V")
 
-_OF_THE_CHAIN = frozenset({"id", "fn", "is_async", "digest", "parameters", "hint", "policy", "timeout_s"})
+_OF_THE_CHAIN = frozenset({"id", "fn", "is_async", "digest", "parameters", "hint", "policy", "timeout_s", "outline"})
 _OF_A_RUN = tuple(field.name for field in attrs.fields(TaskSpec) if field.name not in _OF_THE_CHAIN)
 
 
@@ -56,7 +56,7 @@ class RunnableChain(Runnable[[I], V]):
     @property
     def spec(self) -> TaskSpec:
         """Its definition as a task; whoever looks at it may run it, so it keeps its id from then on."""
-        return self._merged(keep(self._form))
+        return self._merged(self._form.keep())
 
     @spec.setter
     def spec(self, spec: TaskSpec) -> None:
@@ -86,7 +86,7 @@ class RunnableChain(Runnable[[I], V]):
         if spec.policy is before.policy and spec.timeout_s == before.timeout_s:
             return type(self)(self._form, spec)
         changed = attrs.evolve(chain, policy=spec.policy, timeout_s=spec.timeout_s)
-        return type(self)(next_form(self._form, changed), spec)
+        return type(self)(next_form(changed), spec)
 
     def _renamed(self, name: str) -> Self:
         require_name(name, f"sequencer {self._chain.name!r}.named")

@@ -76,7 +76,7 @@ CHAINS: dict[str, Chain] = {
         .race([sequencer(f"crash-loser-{b.colour.awaits}", input=int).then(b.reserve).then(b.fail), b.double])
         .then(b.double)
     ),
-    "race_fails": lambda b: b.begin().race([b.fail, b.fail]),
+    "race_fails": lambda b: b.begin().race([b.fail, b.fail], max_concurrency=1),
     "for_each": lambda b: b.begin().map(lambda n: [n, n + 1, n + 2]).for_each(b.double, max_concurrency=2).map(sum),
     "do_until": lambda b: b.begin().do_until(lambda n: n > 30, b.double).then(b.increment),
     "do_while": lambda b: b.begin().do_while(lambda n: n < 30, b.double.options(key="turn")).then(b.increment),
@@ -101,7 +101,8 @@ CHAINS: dict[str, Chain] = {
 @pytest.mark.parametrize("chain", CHAINS)
 def test_a_crash_at_every_point(chain: str, colour: Colour, harness: Harness) -> None:
     """Wherever the process dies, what was completed is skipped and the outcome is the same."""
-    harness.explore(CHAINS[chain](Blocks(colour)), 1).assert_safe()
+    found = harness.explore(CHAINS[chain](Blocks(colour)), 1)
+    found.assert_safe(min_coverage=1.0 if colour.awaits else 0.9)  # threads take turns as they like
 
 
 def test_in_a_saga(colour: Colour, harness: Harness) -> None:
