@@ -72,7 +72,8 @@ class Worker:
         self._scheduler = Scheduler(engine)
         self._presence = Presence(engine, self._queues, concurrency, liveness)
         self._changed = threading.Condition()
-        self._busy = 0
+        self._busy = 0  # runs that are advanced
+        self._looking = False  # a claim is under way, and may find more of them
         self._stopping = False
         self._poked = False
         self._threads: list[threading.Thread] = []
@@ -123,7 +124,7 @@ class Worker:
             self._engine.let_go(Closing("the worker is stopping"), self)  # again: a claim may have been under way
             with self._changed:
                 rest_s = until_s - time.monotonic()
-                if self._changed.wait_for(lambda: not self._busy, max(0.0, min(LET_GO_AGAIN_S, rest_s))) or rest_s <= 0:
+                if self._changed.wait_for(self._is_idle, max(0.0, min(LET_GO_AGAIN_S, rest_s))) or rest_s <= 0:
                     break
         with self._changed:
             loop, self._loop = self._loop, None  # of two who stop it at once, one closes the loop
@@ -138,6 +139,9 @@ class Worker:
         if left:
             log.warning("%d runs are still in a step; others take them over when their leases have ended", left)
         return not left
+
+    def _is_idle(self) -> bool:
+        return not self._busy and not self._looking
 
     def _stop_claiming(self) -> None:
         with self._changed:
@@ -176,7 +180,13 @@ class Worker:
                 if self._stopping:
                     return
                 free, self._poked = self._concurrency - self._busy, False
-            wait_s = self._look(free)
+                self._looking = True
+            try:
+                wait_s = self._look(free)
+            finally:
+                with self._changed:
+                    self._looking = False
+                    self._changed.notify_all()
             with self._changed:
                 if self._stopping:
                     return
