@@ -86,6 +86,14 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def storm(session: nox.Session) -> None:
+    """A minute of work for processes that are killed at random, and an audit after it."""
+    install_wheel(session, "test")
+    quiet = ("-o", "faulthandler_timeout=0")  # it takes longer than any test may
+    session.run("pytest", "-s", *quiet, "tests/soak/soak_workers.py", *session.posargs, env=INSTALLED_ONLY)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks as ratios against the bare stores; `-- --flowkit-record` keeps the numbers."""
     session.install("-q", "-e", ".[test,bench]")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from attrs import field, frozen
+from attrs import field
 
 from flowkit.errors import ConfigurationError
+from flowkit.frozen import frozen
 
 FIELDS = 5
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -82,6 +82,8 @@ class Cron:
     def _zone(self) -> tzinfo:
         if self.tz == "UTC":
             return UTC  # which needs no database of zones
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415  # only for those who name zones
+
         try:
             return ZoneInfo(self.tz)
         except (OSError, TypeError, ValueError, ZoneInfoNotFoundError):

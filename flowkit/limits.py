@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from uuid import UUID
 
-from attrs import field, frozen
+from attrs import field
 
 from flowkit.errors import ConfigurationError
+from flowkit.frozen import frozen
 from flowkit.functions import is_async_function
 from flowkit.records import Limit
 

@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from attrs import asdict, frozen
+from attrs import asdict
 
 from flowkit.engine import Engine
+from flowkit.frozen import frozen
 from flowkit.registry import tasks
 
 log = logging.getLogger(__name__)

@@ -81,7 +81,6 @@ def worker(
     end of --grace; the steps in flight run again elsewhere.
     """
     with reported(as_json=False):
-        _log_to_stderr(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
         code, name = split_target(module)
         if name is not None:
             raise ConfigurationError(f"{module!r}: a worker takes all tasks of a module; write {code!r}")
@@ -92,6 +91,7 @@ def worker(
             if flow.engine.capabilities.durability is Durability.MEMORY:
                 say("The memory storage is this process's own: nobody else can give this worker runs.")
             made = flow.worker(names, concurrency, liveness)
+            _log_to_stderr(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
             _tell_schedules()
             logging.getLogger("flowkit").info("storage %s (from %s)", redact(url.url), url.source)
             if not made.run(grace):
