@@ -26,6 +26,7 @@ class Invoke:
     kwargs: Mapping[str, object]
     timeout_s: float | None = None
     threaded: bool = False  # a sync function in async code, to be run on a thread
+    undoable: bool = False  # once it is completed, a rollback undoes it; for whoever watches
 
 
 @frozen

@@ -81,7 +81,10 @@ def step_operation(run: Run, scope: Scope, call: StepCall) -> Operation[object]:
             yield _record(run, _entry(run, call, Phase.BEGUN, attempt))  # D3: its start is recorded first
         began_ms = run.clock.now_ms()
         limit_s = spec.timeout_s if run.deadline_ms is None else time_left(run, run.deadline_ms, spec.timeout_s)
-        outcome = yield Invoke(spec.name, key, attempt, spec.fn, call.args, call.kwargs, limit_s, call.threaded)
+        has_undo = spec.undo is not None
+        outcome = yield Invoke(
+            spec.name, key, attempt, spec.fn, call.args, call.kwargs, limit_s, call.threaded, has_undo
+        )
         if type(outcome) is Returned:
             at_ms = run.clock.now_ms()
             try:

@@ -2,211 +2,269 @@
 
 What follows a crash depends only on what is stored, so it is enough to resume once from each distinct durable state;
 states found while resuming are resumed from as well, until there are no new ones. That covers any number of crashes
-in a row. Beside that, each point of the fault-free run is tried with a process that dies in place: its `finally`
-blocks run and must change nothing.
+in a row. Beside that, a process dies in place at each point: its `finally` blocks run and must change nothing.
+
+Where the test shows the world that its steps change, a state is what is stored and what that world is like. Such a
+state cannot be made again from a log, so each is reached again from the start, by way of the crashes that led to it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from attrs import define, field
 
-from flowkit.entries import Phase
-from flowkit.records import RunStatus
-from flowkit_testing.exploration import Exploration, Violation
-from flowkit_testing.fake_clock import STARTS_AT_MS
-from flowkit_testing.invariants import broken_rules
-from flowkit_testing.points import Fault, Injury, Point, Schedule
-from flowkit_testing.states import Settled, State, settled
-from flowkit_testing.trial import Origin, Passed, Subject, Trial
+from flowkit_testing.budget import Budget
+from flowkit_testing.checks import Check
+from flowkit_testing.exploration import Exploration, Tried, Verdict, Violation
+from flowkit_testing.orders import count, orders
+from flowkit_testing.plan import DEFAULT_FAULTS, MOST_ORDERS, Kind, schedules
+from flowkit_testing.points import Injury, Point, Schedule
+from flowkit_testing.subject import Subject, in_scenario
+from flowkit_testing.trial import Origin, Passed, Trial, shortened
+from flowkit_testing.verdicts import Reference, what_is_wrong
 
-ALL_FAULTS: tuple[Fault, ...] = ("crash", "not_applied", "lost_ack", "lease")
-_INTERRUPTED = b"StepInterrupted"
-_BEFORE_THE_DIFFERENCE = 40
-_SHOWN = 200
-_LETTING_GO = frozenset({Phase.BEGUN, Phase.WAITING})
 _MOST_VIOLATIONS = 20
 _STATES_PER_POINT = 3
 _MORE_STATES = 100
-_MOST_PER_FAULT_MS = 150_000  # five leases
+_MOST_SHOWN_EVENTS = 60
 
 
 @define(eq=False)
 class Explorer:
-    """Explores one subject."""
+    """Explores one subject.
+
+    Args:
+        subject: what to explore.
+        faults: which kinds of faults to try.
+        failing: steps that are to fail for good, each in a scenario of its own.
+        budget: after how much to stop.
+        first: schedules that are tried before all others.
+    """
 
     subject: Subject
-    faults: Collection[Fault] = ALL_FAULTS
-    compare_journals: bool = True
+    faults: Collection[Kind] = DEFAULT_FAULTS
+    failing: Collection[str] = ()
+    budget: Budget = field(factory=Budget)
+    first: tuple[Schedule, ...] = ()
     _found: Exploration = field(init=False)
-    _took_ms: int = 0
-    _wanted: dict[str, Settled] = field(factory=dict)
+    _references: dict[Schedule, Reference] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self._found = Exploration(self.subject.spec.id)
 
     def explore(self) -> Exploration:
         """Try everything."""
-        reference = self._reference()
-        if not self._found.safe:
-            return self._found
-        if "crash" in self.faults:
-            self._resume_from_every_state(reference)
-        for schedule in self._schedules([passed.point for passed in reference.passed]):
-            if self._enough():
-                break
+        self.budget.begin()
+        for schedule in self.first:
             self.replay(schedule)
+        if self._scenario(()) and not self._enough():
+            for step in self.failing:
+                self._scenario((Injury("fail", Point(step, "before")),))
+            self._orders()
+        self._note_budget()
         return self._found
-
-    def _enough(self) -> bool:
-        """True once there is so much wrong that more of it tells nothing new."""
-        return len(self._found.violations) >= _MOST_VIOLATIONS
 
     def replay(self, schedule: Schedule) -> Exploration:
         """Try one schedule."""
-        if not self._wanted:
-            self._reference()
-        trial = Trial(self.subject, schedule)
+        reference = self._reference(_scenario_of(schedule))
+        trial = Trial(reference.subject, schedule)
         trial.run()
-        if not trial.reached:
-            self._found.unreached.append(schedule)
-        self._judge(trial, schedule)
+        wrong = self._judge(trial, schedule, reference)
+        self._tried(schedule, "failed" if wrong else "passed" if trial.reached else "not reached")
         return self._found
 
-    def _reference(self) -> Trial:
-        """The run without faults, which all others must equal."""
-        trial = Trial(self.subject, watch_states=True)
+    # ---- one scenario -----------------------------------------------------------------------------------------
+
+    def _scenario(self, scenario: Schedule, *, crashes_only: bool = False) -> bool:
+        """Explore what follows from a run in which some steps fail or come late; False if that run itself is wrong."""
+        before = len(self._found.violations)
+        reference = self._reference(scenario)
+        if len(self._found.violations) > before:
+            return False
+        in_place: dict[Point, Verdict] = {}
+        if "crash" in self.faults:
+            in_place = self._resume_from_every_state(scenario, reference)
+        if crashes_only:
+            self._tried(scenario, "failed" if len(self._found.violations) > before else "passed")
+            return True
+        for schedule in schedules(scenario, reference.trial.passed, self.faults):
+            if self._enough():
+                self._tried(schedule, "not tried")
+            elif schedule[-1].fault == "crash":
+                self._tried(schedule, self._die_in_place(schedule, reference, in_place))
+            else:
+                self.replay(schedule)
+        return True
+
+    def _reference(self, scenario: Schedule) -> Reference:
+        """The run without faults, or with those of its scenario alone."""
+        known = self._references.get(scenario)
+        if known is not None:
+            return known
+        world = self.subject.world
+        if world is not None:
+            world.reset()
+        before = None if world is None else world.seen()
+        subject = in_scenario(self.subject, scenario)
+        trial = Trial(subject, scenario, watch_states=True)
         trial.run()
-        self._wanted = settled(trial.lab.storage, self.subject.codec)
-        self._found.points = len(trial.passed)
-        self._judge(trial, ())
-        return trial
+        reference = self._references[scenario] = Reference.of(subject, trial, before)
+        self._found.points += len(trial.passed)
+        self._judge(trial, scenario, None)
+        refuse_what_cannot_fail(self.subject, trial, before)
+        return reference
 
-    def _schedules(self, points: list[Point]) -> Iterator[Schedule]:
-        for point in points:
-            if "crash" in self.faults:
-                yield (Injury("crash", point),)
-            if "lease" in self.faults and not point.what.startswith("storage:") and "end " not in point.what:
-                yield (Injury("lease", point),)
-            if point.what == "storage: commit" and point.when == "before":
-                for fault in ("not_applied", "lost_ack"):
-                    if fault in self.faults:
-                        yield (Injury(fault, point),)
-
-    def _resume_from_every_state(self, reference: Trial) -> None:
-        seen: set[State] = set()
-        queue: deque[tuple[Schedule, Origin]] = deque()
+    def _resume_from_every_state(self, scenario: Schedule, reference: Reference) -> dict[Point, Verdict]:
+        queue: deque[tuple[Schedule, Passed, Origin]] = deque()
+        verdicts: dict[Point, Verdict] = {}
+        known = reference.known
 
         def enqueue(trial: Trial, path: Schedule) -> None:
             for passed in trial.passed:
-                if passed.state not in seen:
-                    seen.add(passed.state)
-                    queue.append(((*path, Injury("crash", passed.point)), _origin(trial, passed)))
+                if passed.state not in known:
+                    known[passed.state] = True
+                    queue.append(((*path, Injury("crash", passed.point)), passed, _origin(trial, passed)))
 
-        enqueue(reference, ())
-        most_states = _STATES_PER_POINT * len(reference.passed) + _MORE_STATES
+        enqueue(reference.trial, scenario)
+        most_states = _STATES_PER_POINT * len(reference.trial.passed) + _MORE_STATES
         while queue and not self._enough():
-            path, origin = queue.popleft()
-            if len(seen) > most_states:
-                endless = f"{len(seen)} different states were stored, and more come up: what grows with each crash?"
-                self._found.violations.append(Violation(path, (endless,)))
+            path, passed, origin = queue.popleft()
+            if len(known) > most_states:
+                endless = f"{len(known)} different states were stored, and more come up: what grows with each crash?"
+                self._violated(path, (Check.ENDS.broken(endless),), ())
                 break
-            trial = Trial(self.subject, watch_states=True)
-            trial.run(origin)
-            self._judge(trial, path)
+            trial = self._resumed(reference, path, origin)
+            if self._judge(trial, path, reference):
+                known[passed.state] = False
+            if len(path) == len(scenario) + 1:
+                verdicts[passed.point] = "passed" if known[passed.state] else "failed"
             enqueue(trial, path)
-        self._found.states = len(seen)
+        self._found.states += len(known)
+        for left, _, _ in queue:
+            self._tried(left, "not tried")
+        return verdicts
 
-    # ---- what must hold ---------------------------------------------------------------------------------------
+    def _resumed(self, reference: Reference, path: Schedule, origin: Origin) -> Trial:
+        """Resume from a state, by a log of what led to it; or by its path, if the world belongs to it."""
+        self._found.resumes += 1
+        if self.subject.world is None:
+            trial = Trial(reference.subject, watch_states=True)
+            trial.run(origin)
+        else:
+            trial = Trial(reference.subject, path, watch_states=True)
+            trial.run()
+        return trial
 
-    def _judge(self, trial: Trial, schedule: Schedule) -> None:
+    def _die_in_place(self, schedule: Schedule, reference: Reference, verdicts: dict[Point, Verdict]) -> Verdict:
+        """A process dies with its `finally` blocks running; if it leaves a known state behind, that is enough."""
+        point = schedule[-1].point
+        if self.subject.world is not None:  # its `finally` blocks would change the world, as no dead process does
+            passed = next(passed for passed in reference.trial.passed if passed.point == point)
+            return verdicts.get(point) or ("equal" if reference.known[passed.state] else "failed")
+        trial = Trial(reference.subject, schedule, known=reference.known)
+        trial.run()
+        if self._judge(trial, schedule, reference):
+            return "failed"
+        if not trial.reached:
+            return "not reached"
+        if trial.left_state is not None and not reference.known[trial.left_state]:
+            return "failed"
+        return verdicts.get(point, "equal")
+
+    # ---- orders of completion ---------------------------------------------------------------------------------
+
+    def _orders(self) -> None:
+        """Whatever runs side by side is completed in other orders too, the smallest changes first."""
+        beside = self._references[()].trial.beside
+        most = MOST_ORDERS if self.budget.unlimited else None
+        for scenario in orders(beside):
+            if self._enough() or (most is not None and self._found.orders >= most):
+                break
+            self._found.orders += 1
+            self._scenario(scenario, crashes_only=True)
+        if not any(beside.values()):
+            return
+        limit = self._found.orders + 1000
+        known = count(beside, limit)
+        total = f"{known}" if known < limit else f"more than {known - 1}"
+        self._found.notes.append(f"{self._found.orders} of {total} orders of completion tried")
+
+    # ---- judging ----------------------------------------------------------------------------------------------
+
+    def _judge(self, trial: Trial, schedule: Schedule, reference: Reference | None) -> bool:
+        """Hold a trial against all that must hold; True if something does not."""
         self._found.runs += 1
-        wrong = [
-            *trial.wrong,
-            *trial.lab.ledger.broken,
-            *broken_rules(trial.lab.storage, self.subject.codec),
-            *self._differences(trial),
-            *_repeated(trial),
-            *self._late(trial, schedule),
-        ]
-        trial.close()
+        self.budget.spend()
+        wrong = what_is_wrong(trial, schedule, self.subject.codec, reference)
         if wrong:
-            self._found.violations.append(Violation(schedule, tuple(dict.fromkeys(wrong))))
+            self._violated(schedule, wrong, trial.timeline())
+        trial.close()
+        return bool(wrong)
 
-    def _late(self, trial: Trial, schedule: Schedule) -> Iterator[str]:
-        """A fault costs a lease or two, not more: no timer and no back-off starts over (rules E4, R2)."""
-        allowed_ms = self._took_ms + len(schedule) * _MOST_PER_FAULT_MS
-        took_ms = trial.lab.clock.now_ms() - STARTS_AT_MS
-        if not schedule:
-            self._took_ms = took_ms
-        elif took_ms > allowed_ms:
-            late_s = (took_ms - self._took_ms) / 1000
-            yield f"everything took {late_s:,.0f} s longer than without the fault: does a timer start over? (E4, R2)"
+    def _violated(self, schedule: Schedule, wrong: tuple[str, ...], timeline: tuple[str, ...]) -> None:
+        shrunk = self._shrunk(schedule)
+        if shrunk is not None:
+            schedule, wrong, timeline = shrunk
+        if all(known.schedule != schedule for known in self._found.violations):
+            self._found.violations.append(Violation(schedule, wrong, timeline[-_MOST_SHOWN_EVENTS:]))
 
-    def _differences(self, trial: Trial) -> Iterator[str]:
-        ended = settled(trial.lab.storage, self.subject.codec)
-        for run_id, (status, result, operations) in ended.items():
-            if not RunStatus(status).finished:
-                yield f"run {run_id!r} is {status} and nothing would take it up (X1)"
-            wanted = self._wanted.get(run_id)
-            if wanted is None:
-                yield f"run {run_id!r} exists only because of the fault"
-            elif _interrupted(result):  # D3: a declared failure
+    def _shrunk(self, schedule: Schedule) -> tuple[Schedule, tuple[str, ...], tuple[str, ...]] | None:
+        """A shorter schedule that breaks something too, found by leaving out one fault after the other."""
+        best = None
+        at = 0
+        while len(schedule) > 1 and at < len(schedule):
+            shorter = shortened(schedule, at)
+            reference = self._references.get(_scenario_of(shorter))
+            if reference is None:
+                at += 1
                 continue
-            elif not self.compare_journals:
-                yield from _compare(run_id, (status, result, {}), (*wanted[:2], {}))
+            trial = Trial(reference.subject, shorter)
+            trial.run()
+            wrong = what_is_wrong(trial, shorter, self.subject.codec, reference)
+            if wrong:
+                schedule, best = shorter, (shorter, wrong, trial.timeline())
             else:
-                yield from _compare(run_id, (status, result, operations), wanted)
-        if not any(_interrupted(result) for _, result, _ in ended.values()):
-            for run_id in self._wanted.keys() - ended.keys():
-                yield f"run {run_id!r} is lost (X1)"
+                at += 1
+            trial.close()
+        return best
+
+    def _tried(self, schedule: Schedule, verdict: Verdict) -> None:
+        self._found.tried.append(Tried(schedule, verdict))
+
+    def _enough(self) -> bool:
+        """True once there is so much wrong that more of it tells nothing new, or the budget is spent."""
+        return len(self._found.violations) >= _MOST_VIOLATIONS or self.budget.spent
+
+    def _note_budget(self) -> None:
+        left = sum(1 for tried in self._found.tried if tried.verdict == "not tried")
+        if left:
+            why = f"the budget of {self.budget} was spent" if self.budget.spent else "so much was wrong already"
+            self._found.notes.append(f"{left} faults were not tried: {why}")
+
+
+def refuse_what_cannot_fail(subject: Subject, trial: Trial, world_before: object) -> None:
+    """A check that could not fail proves nothing.
+
+    Raises:
+        AssertionError: one of those asked for could not.
+    """
+    if trial.idle:
+        ran = ", ".join(trial.lab.trace.names()) or "none"
+        raise AssertionError(
+            f"task {subject.spec.id!r} never came to what was to fail: {'; '.join(trial.idle)}. Steps that ran: {ran}"
+        )
+    if subject.world is not None and not trial.wrong and trial.world_after == world_before:
+        raise AssertionError(
+            f"world() shows the same before and after a run of task {subject.spec.id!r}: it does not see what "
+            "the steps change, so comparing it proves nothing. Let it return what they write to"
+        )
+
+
+def _scenario_of(schedule: Schedule) -> Schedule:
+    return tuple(injury for injury in schedule if injury.fault in {"fail", "late"})
 
 
 def _origin(trial: Trial, passed: Passed) -> Origin:
     return Origin(tuple(trial.changes[: passed.changes]), passed.now_ms)
-
-
-def _repeated(trial: Trial) -> Iterator[str]:
-    """An attempt begins again only because a fault came between its effect and its commit."""
-    most = 1 + len(trial.schedule)
-    for (run_id, key, attempt), times in trial.begun.items():
-        if times > most:
-            yield f"attempt {attempt} of operation {key} of run {run_id!r} began {times} times"
-
-
-def _interrupted(result: bytes | None) -> bool:
-    return result is not None and _INTERRUPTED in result
-
-
-def _compare(run_id: str, found: Settled, wanted: Settled) -> Iterator[str]:
-    if found[0] != wanted[0]:
-        yield f"run {run_id!r} is {found[0]}, without the fault {wanted[0]}"
-    if found[1] != wanted[1]:
-        yield f"run {run_id!r} has another result than without the fault\n{_difference(found[1], wanted[1])}"
-    mine, theirs = _without_pauses(found[2]), _without_pauses(wanted[2])
-    for key in dict.fromkeys((*theirs, *mine)):
-        if mine.get(key) != theirs.get(key):
-            operation = f"operation {key} of run {run_id!r}" if key else f"run {run_id!r} itself"
-            yield f"{operation} is recorded otherwise\n{_difference(mine.get(key), theirs.get(key))}"
-
-
-def _without_pauses(recorded: dict[str, list[tuple[str, ...]]]) -> dict[str, list[tuple[str, ...]]]:
-    """What is recorded, but for the marks of a run that let go of itself."""
-    of_run = [entry for entry in recorded.get("", []) if entry[1] not in _LETTING_GO]
-    rest = {key: entries for key, entries in recorded.items() if key}
-    return {**rest, "": of_run} if of_run else rest
-
-
-def _difference(found: object, wanted: object) -> str:
-    """Two values from where they begin to differ."""
-    mine, theirs = repr(found), repr(wanted)
-    same = next((at for at, (one, other) in enumerate(zip(mine, theirs, strict=False)) if one != other), 0)
-    start = max(0, same - _BEFORE_THE_DIFFERENCE)
-    return f"        now:     {_part(mine, start)}\n        without: {_part(theirs, start)}"
-
-
-def _part(text: str, start: int) -> str:
-    shown = text[start : start + _SHOWN]
-    return f"{'...' if start else ''}{shown}{'...' if len(text) > start + _SHOWN else ''}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, Protocol, cast
@@ -172,6 +173,31 @@ def _instead(effect: Invoke, fn: Callable[..., object]) -> Invoke:
         return fn(*args, **kwargs)
 
     return evolve(effect, fn=awaited, timeout_s=None)
+
+
+def held_back(moment: Moment, effect: Invoke, delay_s: float) -> Invoke:
+    """The same attempt, whose outcome comes so much later than it would, its time limit notwithstanding.
+
+    A sync step that blocks its body cannot be overtaken, so it is not held back.
+    """
+    clock = moment.process.world.clock
+    if effect.threaded or not _is_async(effect):
+        return effect
+    fn, limit_s = cast("Callable[..., Awaitable[object]]", effect.fn), effect.timeout_s
+
+    async def late(*args: object, **kwargs: object) -> object:
+        limit = asyncio.timeout(limit_s)
+        try:
+            async with limit:
+                return await fn(*args, **kwargs)
+        except TimeoutError:
+            if limit.expired():
+                raise _timed_out(moment, limit_s or 0.0) from None
+            raise
+        finally:
+            await clock.sleep_async(delay_s)
+
+    return evolve(effect, fn=late, timeout_s=None)
 
 
 def _delayed(moment: Moment, effect: Invoke, delay_s: float | None) -> Invoke:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from flowkit import Flow
@@ -16,6 +16,7 @@ from flowkit.run import current
 from flowkit.storage import Storage
 from flowkit.tasks import Runnable
 from flowkit_testing import faults
+from flowkit_testing.budget import Budget
 from flowkit_testing.exploration import Exploration
 from flowkit_testing.explorer import Explorer
 from flowkit_testing.fake_clock import FakeClock
@@ -31,11 +32,13 @@ from flowkit_testing.faults import (
 )
 from flowkit_testing.injector import Injector
 from flowkit_testing.lab import Lab
+from flowkit_testing.namespace import Namespace
+from flowkit_testing.plan import DEFAULT_FAULTS, Kind, check_faults
 from flowkit_testing.points import schedule_of
 from flowkit_testing.process import Moment
 from flowkit_testing.report import RunReport
+from flowkit_testing.subject import Subject, World
 from flowkit_testing.trace import What
-from flowkit_testing.trial import Subject
 from flowkit_testing.which import StepRef, which
 
 P = ParamSpec("P")
@@ -53,7 +56,8 @@ class Harness:
 
     Args:
         storage: where runs are kept; closed by whoever made it.
-        make_storage: makes an empty one, for `explore`.
+        make_storage: makes an empty one for each trial of `explore`; unless given, a part of `storage`, or one in
+            memory if `storage` is.
         always_replay: unwind and replay after every recorded step.
         replay: the token of the one schedule that `explore` is to try.
     """
@@ -62,11 +66,13 @@ class Harness:
         self,
         storage: Storage,
         *,
-        make_storage: Callable[[], Storage] = MemoryStorage,
+        make_storage: Callable[[], Storage] | None = None,
         always_replay: bool = False,
         replay: str | None = None,
     ) -> None:
-        self._make_storage = make_storage
+        self._storage = storage
+        self._given_make_storage = make_storage
+        self._trials = 0
         self._only = None if replay is None else schedule_of(replay)
         self._faults = Injector(always_replay=always_replay)
         self._lab = Lab(storage, self._faults)
@@ -128,12 +134,63 @@ class Harness:
         """The same harness, awaitable."""
         return AioHarness(self)
 
-    def explore(self, task: Runnable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Exploration:
-        """Try a task with a process that dies at every point, any number of times; `.assert_safe()` it."""
-        subject = Subject(task.spec, args, kwargs, self._make_storage, self._faults.copy_by_attempt(), self._lab.codec)
-        explorer = Explorer(subject)
+    def explore(
+        self,
+        task: Runnable[..., Any],
+        /,
+        *args: Any,  # noqa: ANN401  # the task's own
+        faults: Collection[Kind] = DEFAULT_FAULTS,
+        failing: Collection[str] = (),
+        world: Callable[[], object] | None = None,
+        reset: Callable[[], object] | None = None,
+        budget: int | Duration | None = None,
+        events: Sequence[tuple[str, object]] = (),
+        **kwargs: Any,  # noqa: ANN401  # the task's own
+    ) -> Exploration:
+        """Try a task with a process that dies at every point, any number of times; `.assert_safe()` it.
+
+        Args:
+            task: the task or sequencer.
+            *args: what to call it with.
+            faults: "crash", "lost_ack" (a commit's answer is lost, whether applied or not), "lease" (another process
+                takes over, and the first one goes on), "not_applied", "cancel".
+            failing: steps, or undos (`"undo of book"`), that fail for good, each in a scenario of its own.
+            world: shows what the steps have changed outside of flowkit, to be compared with the fault-free run.
+            reset: brings that back to how it was before the run.
+            budget: a number of runs, or a time such as "10s"; what it leaves untried is said, and counts as uncovered.
+            events: names and payloads, sent to the run as soon as it exists.
+            **kwargs: what to call it with.
+
+        Raises:
+            AssertionError: a check was asked for that could not fail.
+
+        Example: `harness.explore(checkout, order, failing=("ship",)).assert_safe()`
+        """
+        check_faults(faults)
+        if (world is None) is not (reset is None):
+            raise ValueError("harness.explore(world=..., reset=...): each needs the other, to look and to begin afresh")
+        subject = Subject(
+            task.spec,
+            args,
+            kwargs,
+            self._make_storage,
+            self._faults.copy_by_attempt(),
+            self._lab.codec,
+            None if world is None or reset is None else World(world, reset),
+            tuple(events),
+        )
+        explorer = Explorer(subject, faults, failing, Budget.of(budget))
         only = self._only
         return self._work(explorer.explore if only is None else lambda: explorer.replay(only))
+
+    def _make_storage(self) -> Storage:
+        if self._given_make_storage is not None:
+            return self._given_make_storage()
+        capabilities = self.flow.engine.capabilities
+        if capabilities.instant:
+            return MemoryStorage()
+        self._trials += 1
+        return Namespace(self._storage, f"explored-{self._trials}-", capabilities)
 
     def report(self, run_id: str) -> RunReport[Any]:
         """A run by its id, such as one that a task has triggered."""

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from attrs import define, evolve, field
 
 from flowkit.effects import Effect, Invoke
-from flowkit_testing.faults import Fault, InjectedFault, StepFault, StorageFault, Strike, is_outcome
+from flowkit.journal import Past
+from flowkit.run import Run
+from flowkit_testing.faults import (
+    Fail,
+    Fault,
+    InjectedFault,
+    StepFault,
+    StorageFault,
+    Strike,
+    held_back,
+    is_outcome,
+)
 from flowkit_testing.lab import Replayed
+from flowkit_testing.orders import Latecomers
+from flowkit_testing.points import describe_attempt
 from flowkit_testing.process import Moment, Process
 from flowkit_testing.trace import What
+from flowkit_testing.which import which
 
 _T = TypeVar("_T")
 
@@ -29,24 +43,41 @@ class Injector:
     storage: list[StorageFault] = field(factory=list)
     always_replay: bool = False
     by_attempt: bool = False
+    of_scenario: int = 0  # how many of the faults of steps, from the first, belong to it
+    late: Latecomers = field(factory=Latecomers)
     _decided: dict[tuple[str, str, int], StepFault | None] = field(factory=dict)
 
     def copy_by_attempt(self) -> Injector:
         """The same faults of steps, none of them fired yet, decided by attempt."""
         return Injector([evolve(fault, fired=0) for fault in self.steps], by_attempt=True)
 
+    def in_scenario(self, failing: Iterable[str], error: Callable[[str], BaseException], late: Latecomers) -> Injector:
+        """The same faults, where besides some steps fail at every attempt, and some come late."""
+        failures: list[StepFault] = [Fail(which(step), error=error(step)) for step in failing]
+        steps = failures + [evolve(fault, fired=0) for fault in self.steps]
+        return Injector(steps, by_attempt=True, of_scenario=len(failures), late=late)
+
     def idle(self) -> list[str]:
         """The faults that never happened."""
         asked_for: list[Fault] = [*self.steps, *self.strikes, *self.storage]
         return [str(fault) for fault in asked_for if not fault.fired]
+
+    def idle_failures(self) -> list[str]:
+        """The steps that were to fail, by the scenario, and were never called."""
+        return [str(fault) for fault in self.steps[: self.of_scenario] if not fault.fired]
 
     def before(self, moment: Moment) -> Effect:
         """An effect is about to be performed."""
         for strike in self.strikes:
             strike.strike(moment, after=False)
         effect = moment.effect
-        if not isinstance(effect, Invoke) or not self.steps:
+        if not isinstance(effect, Invoke):
             return effect
+        planned = self._with_faults(moment, effect) if self.steps else effect
+        delay_s = self.late.delay_s(describe_attempt(moment.run.id, effect)) if self.late.ranks else 0.0
+        return held_back(moment, planned, delay_s) if delay_s else planned
+
+    def _with_faults(self, moment: Moment, effect: Invoke) -> Invoke:
         fault = self._fault(moment, effect)
         if fault is None:
             return effect
@@ -70,6 +101,12 @@ class Injector:
         if self.always_replay and is_outcome(moment.effect):
             moment.run.close(Replayed("unwound after a recorded step"))
         return answer
+
+    def over(self, moment: Moment) -> None:
+        """An effect has been performed, or has failed."""
+
+    def recalled(self, run: Run, past: Past) -> None:
+        """The journal answers a call."""
 
     def asked(self, process: Process, operation: str, perform: Callable[[], _T]) -> _T:
         """A process calls its storage."""

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from flowkit.codec import Codec
-from flowkit.entries import Entry, Kind, Phase, decode
+from flowkit.entries import RUN_KEY, Entry, Kind, Phase, decode
+from flowkit.records import RunHeader, RunStatus
 from flowkit.rollback import undo_key
 from flowkit.storage import Storage
+from flowkit_testing.checks import Check
 from flowkit_testing.states import headers
 
 _OUTCOMES = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED})
 _UNDO_MARK = undo_key("")
+_UNDONE_STATUSES = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})
 
 
-def broken_rules(storage: Storage, codec: Codec) -> Iterator[str]:
-    """All that is wrong with the journals of a storage."""
+def broken_rules(storage: Storage, codec: Codec, undoable: Collection[tuple[str, str]] = ()) -> Iterator[str]:
+    """All that is wrong with the journals of a storage.
+
+    Args:
+        storage: where they are.
+        codec: how they are encoded.
+        undoable: run and key of the steps that have an undo.
+    """
     for header in headers(storage):
         snapshot = storage.load(header.run_id)
         if snapshot is None:
             continue
         entries = [decode(codec, raw) for raw in snapshot.entries]
-        for check in (_undos_newest_first, _undos_of_completed, _timers_keep_their_time):
-            yield from (f"{wrong} (run {header.run_id!r})" for wrong in check(entries))
+        with_undo = {key for run_id, key in undoable if run_id == header.run_id}
+        for wrong in (
+            *_undos_newest_first(entries),
+            *_undos_of_completed(entries),
+            *_all_undone(header, entries, with_undo),
+            *_no_turning_round(header, entries),
+            *_timers_keep_their_time(entries),
+        ):
+            yield f"{wrong} (run {header.run_id!r})"
 
 
 def _undos_newest_first(entries: Sequence[Entry]) -> Iterator[str]:
@@ -34,25 +50,66 @@ def _undos_newest_first(entries: Sequence[Entry]) -> Iterator[str]:
         keys = _listed(entry)
         positions = [done[key] for key in keys if key in done]
         if positions != sorted(positions, reverse=True):
-            yield f"G1: the rollback of {entry.name!r} undoes {', '.join(keys)}, which is not newest first"
+            yield Check.UNDOS.broken(
+                f"G1: the rollback of {entry.name!r} undoes {', '.join(keys)}, which is not newest first"
+            )
         undone = [key for key in _undone(entries) if key in keys]
         if undone != [key for key in keys if key in undone]:
-            yield f"G3: the rollback of {entry.name!r} was to undo {', '.join(keys)} and undid {', '.join(undone)}"
+            yield Check.UNDOS.broken(
+                f"G3: the rollback of {entry.name!r} was to undo {', '.join(keys)} and undid {', '.join(undone)}"
+            )
 
 
 def _undos_of_completed(entries: Sequence[Entry]) -> Iterator[str]:
     """G1, G3: only what was completed is undone, and once."""
     seen: set[str] = set()
     done: set[str] = set()
+    listed: set[str] = set()
     for entry in entries:
+        if entry.phase == Phase.ROLLBACK:
+            listed.update(_listed(entry))
         if entry.kind != Kind.UNDO:
             if entry.phase == Phase.DONE:
                 done.add(entry.key)
         elif entry.phase == Phase.DONE:
             key = entry.key.removesuffix(_UNDO_MARK)
             if key in seen:
-                yield f"G3: operation {key} was undone twice"
+                yield Check.UNDOS.broken(f"G3: operation {key} was undone twice")
+            if key not in listed:
+                yield Check.UNDOS.broken(f"G3: operation {key} was undone, which is on the list of no rollback")
             seen.add(key)
+
+
+def _all_undone(header: RunHeader, entries: Sequence[Entry], with_undo: Collection[str]) -> Iterator[str]:
+    """G1: a run that has failed or was cancelled has undone all that it had completed."""
+    if header.status not in _UNDONE_STATUSES:
+        return
+    settled = set(_undone(entries))
+    for entry in entries:
+        if entry.phase == Phase.DONE and entry.key in with_undo and entry.key not in settled:
+            yield Check.UNDOS.broken(
+                f"G1: {entry.kind} {entry.name!r} (operation {entry.key}) was completed and never undone, though the "
+                f"run ended {header.status}"
+            )
+
+
+def _no_turning_round(header: RunHeader, entries: Sequence[Entry]) -> Iterator[str]:
+    """G3: once the rollback of a run has begun, it goes to its end, and nothing else does."""
+    begun: Entry | None = None
+    for entry in entries:
+        if entry.key == RUN_KEY and entry.phase in {Phase.ROLLBACK, Phase.REOPENED}:
+            begun = entry if entry.phase == Phase.ROLLBACK else None
+        elif begun is not None and entry.kind not in {Kind.UNDO, Kind.ITEM} and entry.key != RUN_KEY:
+            yield Check.ROLLBACK_GOES_ON.broken(
+                f"G3: {entry.kind} {entry.name!r} (operation {entry.key}) was recorded after the rollback had begun"
+            )
+    if begun is None or not header.status.finished:
+        return
+    if header.status is RunStatus.SUCCEEDED:
+        yield Check.ROLLBACK_GOES_ON.broken("G3: the run has succeeded after its rollback had begun")
+    left = [key for key in _listed(begun) if key not in set(_undone(entries))]
+    if left:
+        yield Check.ROLLBACK_GOES_ON.broken(f"G3: the rollback ended without undoing {', '.join(left)}")
 
 
 def _timers_keep_their_time(entries: Sequence[Entry]) -> Iterator[str]:
@@ -63,10 +120,11 @@ def _timers_keep_their_time(entries: Sequence[Entry]) -> Iterator[str]:
             continue
         if entry.phase == Phase.BEGUN and isinstance(entry.data, int):
             if entry.key in wakes:
-                yield f"E4: timer {entry.key} was set twice"
+                yield Check.ENDS.broken(f"E4: timer {entry.key} was set twice")
             wakes[entry.key] = entry.data
         elif entry.phase == Phase.DONE and entry.at_ms < wakes.get(entry.key, 0):
-            yield f"E4: timer {entry.key} rang {wakes[entry.key] - entry.at_ms} ms early"
+            early_ms = wakes[entry.key] - entry.at_ms
+            yield Check.SAME_OUTCOME.broken(f"E4: timer {entry.key} rang {early_ms} ms early")
 
 
 def _listed(entry: Entry) -> list[str]:

@@ -14,7 +14,7 @@ from flowkit.codec import Codec, JsonCodec
 from flowkit.documents import decode_input, encode_input
 from flowkit.durations import Duration
 from flowkit.errors import LeaseLost, ReplayWarning
-from flowkit.records import AnyOf, Created, Exactly, Lease, NewRun, Want
+from flowkit.records import AnyOf, Created, Exactly, Lease, Message, MessageKind, NewRun, Want
 from flowkit.registry import TaskSpec, tasks
 from flowkit.run import Detached, Revoked
 from flowkit.scheduler import Scheduler
@@ -23,6 +23,7 @@ from flowkit_testing.fake_clock import FakeClock
 from flowkit_testing.ledger import Ledger
 from flowkit_testing.port import Audited, Port
 from flowkit_testing.process import Process, ProcessDied, Watcher, World
+from flowkit_testing.seat import Seat
 from flowkit_testing.trace import Trace
 
 MOST_INCARNATIONS = 500
@@ -65,6 +66,8 @@ class Lab:
         self._world = World(self.clock, self.trace, self.ledger, watcher, self._flow)
         self._processes: list[Process] = []
         self._held: list[tuple[Process, Lease]] = []
+        self._stopped: list[Seat] = []
+        self.on_seats = False  # advance each run on a thread of its own, so that its process can stand still
         self._runs_started = 0
         self.incarnations = 0
         storage.open()
@@ -93,12 +96,26 @@ class Lab:
 
     def process(self) -> Process:
         """The process that works now: the newest, or a new one if that has died."""
-        if not self._processes or self._processes[-1].died is not None:
-            return self.start_process()
-        return self._processes[-1]
+        newest = self._processes[-1] if self._processes else None
+        return self.start_process() if newest is None or newest.died is not None or newest.stopped else newest
+
+    def let_stopped_go_on(self) -> bool:
+        """Processes that stand still, and were not killed, go on; False if there are none."""
+        stopped = [seat for seat in self._stopped if not seat.process.killed]
+        self._stopped = [seat for seat in self._stopped if seat.process.killed]
+        for seat in stopped:
+            seat.process.go_on()
+            if seat.wait():
+                self._stopped.append(seat)
+        return bool(stopped)
 
     def close(self) -> None:
         """Stop all processes."""
+        for seat in self._stopped:
+            seat.process.die("the test is over")
+            seat.process.go_on()
+            seat.wait()
+        self._stopped.clear()
         for process in self._processes:
             process.close()
         self._processes.clear()
@@ -189,8 +206,13 @@ class Lab:
         """Set the clock. Processes that live renew the leases of what they are advancing."""
         self.clock.move_to(until_ms)
         for process in self._processes:
-            if process.died is None:
+            if process.died is None and not process.stopped:
                 process.renew(self.storage)
+
+    def cancel(self, run_id: str) -> None:
+        """Ask a run to stop."""
+        message = Message("cancel:the test", MessageKind.CANCEL)
+        self.process().flow.engine.tell(run_id, message)
 
     def take_over(self, run_id: str) -> None:
         """Let the lease of a run end and another process claim it; the one that had it does not know."""
@@ -210,8 +232,17 @@ class Lab:
     # ---- one incarnation --------------------------------------------------------------------------------------
 
     def advance(self, process: Process, lease: Lease) -> None:
-        """Advance a claimed run as far as it goes, until its process dies at the latest."""
+        """Advance a claimed run as far as it goes, until its process dies or stands still at the latest."""
         self.incarnations += 1
+        if not self.on_seats:
+            self._advance(process, lease)
+            return
+        seat = Seat(process, lambda: self._advance(process, lease))
+        seat.start()
+        if seat.wait():
+            self._stopped.append(seat)
+
+    def _advance(self, process: Process, lease: Lease) -> None:
         with _strict():
             try:
                 self._ended(lease.run_id, process.advance(process.flow.engine.start_of(lease)))

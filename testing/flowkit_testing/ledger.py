@@ -7,9 +7,10 @@ import threading
 from attrs import define, field
 
 from flowkit.codec import Codec
-from flowkit.entries import RUN_KEY, Entry, Phase, decode
+from flowkit.entries import RUN_KEY, Entry, Phase, decode, split
 from flowkit.journal import attempt_of
-from flowkit.records import Commit, Done, Lease, Verdict
+from flowkit.records import Commit, Done, Finish, Lease, Verdict
+from flowkit_testing.checks import Check
 
 _OUTCOMES = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED})
 
@@ -22,6 +23,8 @@ class Ledger:
     broken: list[str] = field(factory=list)
     outcomes: dict[tuple[str, str], Entry] = field(factory=dict)  # by run and key
     attempts: dict[tuple[str, str], int] = field(factory=dict)  # failed ones, by run and key
+    payloads: dict[tuple[str, str], bytes] = field(factory=dict)  # of the outcomes
+    finished: set[str] = field(factory=set)  # runs that have ended and were not reopened
     _fences: dict[str, int] = field(factory=dict)
     _applied: set[str] = field(factory=set)
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -42,16 +45,32 @@ class Ledger:
             newest = self._fences.get(commit.run_id, 0)
             if commit.fence < newest:
                 self.broken.append(
-                    f"D4: run {commit.run_id!r} was written under fence {commit.fence} after fence {newest} was given"
+                    Check.FENCED.broken(
+                        f"D4: run {commit.run_id!r} was written under fence {commit.fence} after fence {newest} was "
+                        "given to another process"
+                    )
                 )
+            if commit.run_id in self.finished:
+                self.broken.append(Check.TWICE_IS_ONCE.broken(f"X2: run {commit.run_id!r} was finished and written to"))
             for raw in commit.entries:
-                self._written(commit.run_id, decode(self.codec, raw))
+                self._written(commit.run_id, decode(self.codec, raw), split(raw)[1])
+            if isinstance(commit.then, Finish):
+                self.finished.add(commit.run_id)
+
+    def is_superseded(self, lease: Lease) -> bool:
+        """True if the run was given to somebody else after this."""
+        return lease.fence < self._fences.get(lease.run_id, 0)
 
     def has_outcome(self, run_id: str, key: str) -> bool:
         """True if the operation is settled for good."""
         return (run_id, key) in self.outcomes
 
-    def _written(self, run_id: str, entry: Entry) -> None:
+    def reopened(self, run_id: str) -> None:
+        """A finished run goes on."""
+        with self._lock:
+            self.finished.discard(run_id)
+
+    def _written(self, run_id: str, entry: Entry, payload: bytes) -> None:
         if entry.key == RUN_KEY:
             if entry.phase == Phase.REOPENED and isinstance(entry.data, dict):
                 for key in entry.data.get("keys") or ():  # type: ignore[union-attr]  # a list, as flowkit writes it
@@ -61,10 +80,13 @@ class Ledger:
         if self.has_outcome(run_id, entry.key):
             first = self.outcomes[run_id, entry.key]
             self.broken.append(
-                f"D4: {entry.kind} {entry.name!r} (operation {entry.key}) of run {run_id!r} is settled, as "
-                f"{first.phase}; now {entry.phase} was recorded as well"
+                Check.FENCED.broken(
+                    f"D4: {entry.kind} {entry.name!r} (operation {entry.key}) of run {run_id!r} is settled, as "
+                    f"{first.phase}; now {entry.phase} was recorded as well"
+                )
             )
         if entry.phase in _OUTCOMES:
             self.outcomes[run_id, entry.key] = entry
+            self.payloads[run_id, entry.key] = payload
         elif entry.phase == Phase.ATTEMPT:
             self.attempts[run_id, entry.key] = attempt_of(entry.data)[0]

@@ -12,12 +12,14 @@ from typing import Literal, Protocol, TypeVar, assert_never
 from attrs import asdict, define, field, frozen
 
 from flowkit.effects import Advance, Effect, End, Invoke, Listen, Pause, Post, Record, Reload, RunBody, Tell
+from flowkit.journal import Past
 from flowkit.records import Finish
+from flowkit.run import Run
 from flowkit_testing.process import Moment, Process, Watcher
 
 _T = TypeVar("_T")
 TOKEN_PREFIX = "fk1-"  # noqa: S105  # a token of ours is no secret
-Fault = Literal["crash", "lease", "not_applied", "lost_ack"]
+Fault = Literal["crash", "lease", "stop", "not_applied", "lost_ack", "cancel", "fail", "late"]
 _ASKED = frozenset({"submit", "claim", "load", "commit", "send"})
 
 
@@ -74,6 +76,11 @@ def describe(moment: Moment) -> str:
     return f"{moment.run.id}: {_describe(moment.effect)}"
 
 
+def describe_attempt(run_id: str, effect: Invoke) -> str:
+    """What an attempt of a step is, the same in every schedule."""
+    return f"{run_id}: {_describe(effect)}"
+
+
 def _describe(effect: Effect) -> str:
     match effect:
         case Invoke():
@@ -127,6 +134,14 @@ class Passing:
         answer = self.inner.after(moment, answer)
         self.pass_by(moment.process, describe(moment), "after")
         return answer
+
+    def over(self, moment: Moment) -> None:
+        """An effect has been performed, or has failed."""
+        self.inner.over(moment)
+
+    def recalled(self, run: Run, past: Past) -> None:
+        """The journal answers a call."""
+        self.inner.recalled(run, past)
 
     def asked(self, process: Process, operation: str, perform: Callable[[], _T]) -> _T:
         """A process calls its storage."""

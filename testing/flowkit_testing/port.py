@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from flowkit.records import AnyOf, Claimed, Commit, Created, Grant, NewRun, RunHeader, Submitted, Verdict, Want
+from flowkit.records import (
+    AnyOf,
+    Claimed,
+    Commit,
+    Created,
+    Delivery,
+    Grant,
+    Message,
+    MessageKind,
+    NewRun,
+    RunHeader,
+    Submitted,
+    Verdict,
+    Want,
+)
 from flowkit.storage import Storage
 from flowkit_testing.fake_clock import FakeClock
 from flowkit_testing.forward import Forward, T
@@ -82,3 +96,10 @@ class Audited(Forward):
         for commit, verdict in zip(commits, verdicts, strict=True):
             self._ledger.answered(commit, verdict)
         return verdicts
+
+    def send(self, run_id: str, message: Message, *, now_ms: int | None = None) -> Delivery:
+        """Deliver a message."""
+        delivery = self._storage.send(run_id, message, now_ms=now_ms)
+        if message.kind is MessageKind.REOPEN and delivery is Delivery.DELIVERED:
+            self._ledger.reopened(run_id)
+        return delivery

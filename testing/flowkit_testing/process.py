@@ -53,6 +53,12 @@ class Watcher(Protocol):
     def after(self, moment: Moment, answer: object) -> object:
         """The answer to hand on; may raise."""
 
+    def over(self, moment: Moment) -> None:
+        """An effect was performed, or has failed, and its answer is known."""
+
+    def recalled(self, run: Run, past: Past) -> None:
+        """The journal answers a call."""
+
     def asked(self, process: Process, operation: str, perform: Callable[[], _T]) -> _T:
         """Perform a call of the storage; may raise before or after."""
 
@@ -75,6 +81,10 @@ class Process:
         self.world = world
         self.name = name
         self.died: ProcessDied | None = None
+        self.on_stop: Callable[[], None] | None = None  # while a run is advanced on a thread that may stand still
+        self.killed = False
+        self._goes_on = threading.Event()
+        self._goes_on.set()
         self._lock = threading.Lock()
         self._bodies: set[Run] = set()
         self._away: dict[int, Effect] = {}  # effects that another thread is at work on
@@ -102,6 +112,32 @@ class Process:
                 run.unwind(run.reason)
         return died
 
+    @property
+    def stopped(self) -> bool:
+        """True while it stands still."""
+        return not self._goes_on.is_set()
+
+    def stop(self, *, for_good: bool = False) -> None:
+        """Stand still here, as on SIGSTOP, until it is let go on; whatever else in it comes to an effect does too.
+
+        Args:
+            for_good: it is never let go on, as after SIGKILL: no `finally` of it runs.
+        """
+        self.killed = for_good
+        self._goes_on.clear()
+        if self.on_stop is not None:
+            self.on_stop()
+        self._stand()
+
+    def go_on(self) -> None:
+        """Let it go on, as on SIGCONT."""
+        self._goes_on.set()
+
+    def _stand(self) -> None:
+        self._goes_on.wait()
+        if self.died is not None:
+            raise self.died
+
     def renew(self, storage: Storage) -> None:
         """Renew the leases of what is being advanced here, as the heartbeat of a real process does."""
         with self._lock:
@@ -116,8 +152,7 @@ class Process:
 
     def ask(self, operation: str, perform: Callable[[], _T]) -> _T:
         """A call of the storage (see `port.Line`)."""
-        if self.died is not None:
-            raise self.died
+        self._stand()
         return self.world.watcher.asked(self, operation, perform)
 
     def advance(self, start: Start) -> Ending:
@@ -144,8 +179,7 @@ class Process:
 
     def before(self, run: Run, effect: Effect) -> Effect:
         """An effect is about to be performed."""
-        if self.died is not None:
-            raise self.died
+        self._stand()
         moment = Moment(self, run, effect, self.world.trace.call_of(run, effect))
         match effect:
             case Invoke():
@@ -172,11 +206,13 @@ class Process:
             self._bodies.discard(run)
         elif isinstance(effect, Record):
             self.world.trace.add(What.RECORDED, moment.call, effect.phase)
+        self.world.watcher.over(moment)
         return answer if self.died is not None else self.world.watcher.after(moment, answer)
 
     def failed(self, run: Run, effect: Effect, _error: BaseException) -> None:
         """An effect raised."""
         self._away.pop(id(effect), None)
+        self.world.watcher.over(Moment(self, run, effect, self.world.trace.call_of(run, effect)))
         if isinstance(effect, RunBody):
             self._bodies.discard(run)
 
@@ -184,6 +220,7 @@ class Process:
         """The journal answers a call."""
         trace = self.world.trace
         trace.add(What.REPLAYED if run.id in trace.forced else What.RECALLED, trace.recalled(run, past))
+        self.world.watcher.recalled(run, past)
 
 
 def _seeded(parent: Run, new: NewRun) -> NewRun:

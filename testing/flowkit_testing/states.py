@@ -6,6 +6,7 @@ Ids of leases, fences and times are left out: a process that takes a run up does
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from typing import cast
 
 from attrs import define, field
 
@@ -13,17 +14,19 @@ from flowkit.codec import Codec, Json
 from flowkit.entries import Entry, Kind, Phase, decode
 from flowkit.records import Message, MessageKind, RunHeader, RunQuery, Snapshot
 from flowkit.storage import Storage
+from flowkit_testing import bystander
+from flowkit_testing.log import LoggedStorage
 
 State = Hashable
 Settled = tuple[str, bytes | None, dict[str, list[tuple[str, ...]]]]  # status, result, entries by operation
 
 
 def headers(storage: Storage) -> Iterator[RunHeader]:
-    """All runs that a storage has."""
+    """All runs that a storage has, but for a bystander."""
     cursor: str | None = None
     while True:
         page = storage.list_runs(RunQuery(), cursor, 100)
-        yield from page.headers
+        yield from (header for header in page.headers if header.run_id != bystander.RUN_ID)
         cursor = page.cursor
         if cursor is None:
             return
@@ -36,12 +39,8 @@ class StateReader:
     codec: Codec
     _seen: dict[bytes, tuple[str, ...]] = field(factory=dict)
 
-    def read(self, storage: Storage) -> State:
-        """All that is stored, without times."""
-        runs = sorted(header.run_id for header in headers(storage))
-        return tuple(self._run(snapshot) for run_id in runs if (snapshot := storage.load(run_id)) is not None)
-
-    def _run(self, snapshot: Snapshot) -> State:
+    def of_run(self, snapshot: Snapshot, before: tuple[tuple[str, ...], ...] = ()) -> tuple[Hashable, ...]:
+        """A run without times; `before` are the entries that were read earlier, which the snapshot leaves out."""
         header = snapshot.header
         return (
             header.run_id,
@@ -51,7 +50,7 @@ class StateReader:
             header.cancel,
             tuple((message.id, self._payload(message)) for message in snapshot.inbox),
             snapshot.result,
-            tuple(self._entry(raw) for raw in snapshot.entries),
+            (*before, *(self._entry(raw) for raw in snapshot.entries)),
         )
 
     def _payload(self, message: Message) -> Hashable:
@@ -66,6 +65,27 @@ class StateReader:
         if known is None:
             known = self._seen[raw] = timeless(decode(self.codec, raw))
         return known
+
+
+@define
+class Watched:
+    """What a logged storage holds, read again only where something was changed."""
+
+    storage: LoggedStorage
+    reader: StateReader
+    _runs: dict[str, tuple[Hashable, ...]] = field(factory=dict)
+
+    def state(self) -> State:
+        """All that is stored, without times."""
+        if self.storage.touched:
+            touched, self.storage.touched = self.storage.touched, {}
+            for run_id in touched:
+                before = self._runs.get(run_id)
+                entries = cast("tuple[tuple[str, ...], ...]", before[-1]) if before is not None else ()
+                snapshot = self.storage.load(run_id, len(entries))
+                if snapshot is not None:
+                    self._runs[run_id] = self.reader.of_run(snapshot, entries)
+        return tuple(self._runs[run_id] for run_id in sorted(self._runs))
 
 
 def timeless(entry: Entry) -> tuple[str, ...]:

@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
 
-from attrs import Factory, define, field, frozen
+from attrs import define, field, frozen
 
-from flowkit.codec import Codec
 from flowkit.effects import Effect, Invoke
-from flowkit.registry import TaskSpec
-from flowkit.storage import Storage
-from flowkit_testing.injector import Injector
+from flowkit.errors import FlowkitError
+from flowkit.events import event_message
+from flowkit.journal import Past
+from flowkit.records import Exactly, Exists, Grant, NewRun
+from flowkit.run import Run
+from flowkit_testing.bystander import Bystander
+from flowkit_testing.checks import Check
 from flowkit_testing.lab import Lab, NeverEnds, ReplayDiffers
 from flowkit_testing.log import Change, LoggedStorage
-from flowkit_testing.points import Injury, Passing, Point, Schedule
+from flowkit_testing.orders import Overlaps
+from flowkit_testing.points import Injury, Passing, Point, Schedule, describe
 from flowkit_testing.process import Moment, Process
-from flowkit_testing.states import State, StateReader
+from flowkit_testing.states import Watched
+from flowkit_testing.subject import RUN_ID, Subject
+from flowkit_testing.watch import Watch
 
 _T = TypeVar("_T")
-RUN_ID = "run-1"
-
-
-@frozen
-class Subject:
-    """What is explored: a task, its arguments, and the faults that belong to the test."""
-
-    spec: TaskSpec
-    args: tuple[object, ...]
-    kwargs: Mapping[str, object]
-    make_storage: Callable[[], Storage]
-    injector: Injector
-    codec: Codec
-    queues: tuple[str, ...] = ("default",)
-    states: StateReader = field(default=Factory(lambda self: StateReader(self.codec), takes_self=True), eq=False)
+_UNANSWERED = frozenset({"lost_ack", "not_applied"})
 
 
 @frozen
@@ -50,13 +41,17 @@ class Passed:
     """A point of a trial, and how things stood there."""
 
     point: Point
-    state: State
+    state: Hashable
     changes: int
     now_ms: int
 
 
 class Unanswered(Exception):  # an answer, not an error of ours
     """The storage does not answer, as the schedule wants it."""
+
+
+class _SeenBefore(BaseException):
+    """What a crash has left behind has been resumed from already."""
 
 
 @define(eq=False)
@@ -66,20 +61,27 @@ class Trial:
     subject: Subject
     schedule: Schedule = ()
     watch_states: bool = False
+    known: Mapping[Hashable, object] | None = None  # states that have been resumed from: no need to do so again
     passed: list[Passed] = field(factory=list)
     wrong: list[str] = field(factory=list)
-    begun: Counter[tuple[str, str, int]] = field(factory=Counter)
+    left_state: Hashable = None  # the known state that the last crash has left behind
+    world_after: Hashable = None
+    _overlaps: Overlaps = field(factory=Overlaps)
     _left: list[Injury] = field(factory=list)
-    _state: tuple[int, State] = (-1, None)
     _storage: LoggedStorage = field(init=False)
+    _watched: Watched = field(init=False)
     lab: Lab = field(init=False)
+    watch: Watch = field(init=False)
     _passing: Passing = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._left = list(self.schedule)
+        self._left = [injury for injury in self.schedule if injury.fault not in {"fail", "late"}]
         self._storage = LoggedStorage(self.subject.make_storage())
+        self._watched = Watched(self._storage, self.subject.states)
         self._passing = Passing(self.subject.injector, self._on_point)
         self.lab = Lab(self._storage, self, codec=self.subject.codec)
+        self.lab.on_seats = self.subject.world is not None or any(injury.fault == "stop" for injury in self._left)
+        self.watch = Watch(self.lab.ledger, self.wrong)
 
     @property
     def changes(self) -> Sequence[Change]:
@@ -87,25 +89,88 @@ class Trial:
         return self._storage.changes
 
     @property
+    def storage(self) -> LoggedStorage:
+        """Where its runs are."""
+        return self._storage
+
+    @property
     def reached(self) -> bool:
         """True if every injury of the schedule happened."""
         return not self._left
 
+    @property
+    def idle(self) -> list[str]:
+        """The steps that were to fail and were never called."""
+        return self.subject.injector.idle_failures()
+
     def run(self, origin: Origin | None = None) -> None:
         """Go on from a state (None: from nothing) until nothing is left to do."""
         lab, subject = self.lab, self.subject
+        if subject.world is not None:
+            subject.world.reset()
+        bystander = Bystander.beside(self._storage.behind, lab.clock.now_ms())
         try:
-            if origin is not None:
-                lab.restore(origin.changes, origin.now_ms)
-                self._storage.changes[:] = origin.changes
-            if self._storage.load(RUN_ID, 0, 0) is None:
-                lab.submit(subject.spec, subject.args, subject.kwargs)
-            lab.run_to_end(RUN_ID)
-            lab.drain()
-        except (NeverEnds, ReplayDiffers) as error:
-            self.wrong.append(str(error))
+            self._go(origin)
+            self.wrong.extend(bystander.changes(lab.clock.now_ms()))
+            self.wrong.extend(self._resumed_twice())
+            if subject.world is not None:
+                self.world_after = subject.world.seen()
+        except _SeenBefore:
+            self.left_state = self._now()
+        except NeverEnds as error:
+            self.wrong.append(Check.ENDS.broken(str(error)))
+        except ReplayDiffers as error:
+            self.wrong.append(f"D8: {error}")
+        except (FlowkitError, AssertionError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            self.wrong.append(f"the engine itself has failed: {type(error).__name__}: {error}")
         finally:
             lab.close()
+
+    def _go(self, origin: Origin | None) -> None:
+        lab, subject = self.lab, self.subject
+        if origin is not None:
+            lab.restore(origin.changes, origin.now_ms)
+            self._storage.changes[:] = origin.changes
+        if self._storage.load(RUN_ID, 0, 0) is None:
+            lab.submit(subject.spec, subject.args, subject.kwargs)
+        for number, (name, payload) in enumerate(subject.events):
+            message = event_message(subject.codec, name, payload, f"explored-{number}", lab.clock.now_ms())
+            self._storage.send(RUN_ID, message, now_ms=lab.clock.now_ms())
+        lab.run_to_end(RUN_ID)
+        lab.drain()
+        while lab.let_stopped_go_on():
+            lab.drain()
+
+    def _resumed_twice(self) -> list[str]:
+        """A finished run that is claimed and submitted again stays as it is (rule X2)."""
+        storage, now_ms = self._storage.behind, self.lab.clock.now_ms()
+        before = storage.load(RUN_ID)
+        if before is None or not before.header.status.finished:
+            return []
+        wrong = []
+        if storage.claim(Grant("twice", "twice", 1000), Exactly(RUN_ID), 1, now_ms=now_ms).leases:
+            wrong.append(Check.TWICE_IS_ONCE.broken("X2: a finished run could be claimed again"))
+        new = NewRun(RUN_ID, before.header.task, before.input, grant=Grant("twice", "twice again", 1000))
+        [again] = storage.submit([new], now_ms=now_ms)
+        if not isinstance(again, Exists):
+            wrong.append(Check.TWICE_IS_ONCE.broken("X2: the id of a finished run could be given to another one"))
+        after = storage.load(RUN_ID)
+        if after is None or (after.header.status, after.result) != (before.header.status, before.result):
+            wrong.append(
+                Check.TWICE_IS_ONCE.broken("X2: a finished run is not what it was after it was asked for again")
+            )
+        return wrong
+
+    @property
+    def beside(self) -> dict[str, set[str]]:
+        """Which attempts were under way at the same time as others."""
+        return self._overlaps.beside
+
+    def timeline(self) -> tuple[str, ...]:
+        """What happened, in order."""
+        return tuple(
+            f"{seen.call.run_id}: {seen.call} {seen.what} {seen.note}".rstrip() for seen in self.lab.trace.seen
+        )
 
     def close(self) -> None:
         """Let go of the storage."""
@@ -115,28 +180,33 @@ class Trial:
 
     def before(self, moment: Moment) -> Effect:
         """An effect is about to be performed."""
-        effect = moment.effect
-        if isinstance(effect, Invoke):
-            self._begins(moment, effect)
-        return self._passing.before(moment)
-
-    def _begins(self, moment: Moment, effect: Invoke) -> None:
-        run_id, key, ledger = moment.run.id, effect.key, self.lab.ledger
-        self.begun[run_id, key, effect.attempt] += 1
-        if ledger.has_outcome(run_id, key):
-            self.wrong.append(f"D2: step {effect.name!r} ({key}) was completed and ran again")
-        failed = ledger.attempts.get((run_id, key), 0)
-        if effect.attempt != failed + 1:
-            self.wrong.append(
-                f"R2: attempt {effect.attempt} of step {effect.name!r} ({key}) began, {failed} were recorded as failed"
-            )
+        self.watch.before(moment)
+        planned = self._passing.before(moment)
+        self.watch.runs(moment, planned)
+        if isinstance(planned, Invoke):
+            self._overlaps.begins(describe(moment))
+        return planned
 
     def after(self, moment: Moment, answer: object) -> object:
         """An effect was performed."""
         return self._passing.after(moment, answer)
 
+    def over(self, moment: Moment) -> None:
+        """An effect was performed, or has failed."""
+        self.watch.over(moment.effect)
+        if isinstance(moment.effect, Invoke):
+            self._overlaps.ends(describe(moment))
+        self._passing.over(moment)
+
+    def recalled(self, run: Run, past: Past) -> None:
+        """The journal answers a call."""
+        self.watch.recalled(run, past)
+        self._passing.recalled(run, past)
+
     def asked(self, process: Process, operation: str, perform: Callable[[], _T]) -> _T:
         """A process calls its storage."""
+        if self.known is not None and not self._left and self._now() in self.known:
+            raise _SeenBefore
         injury = self._next_unanswered(operation)
         if injury is None:
             return self._passing.asked(process, operation, perform)
@@ -146,7 +216,7 @@ class Trial:
 
     def _next_unanswered(self, operation: str) -> Injury | None:
         """The injury to this call, if it is one that goes unanswered."""
-        if not self._left or self._left[0].fault not in {"lost_ack", "not_applied"}:
+        if not self._left or self._left[0].fault not in _UNANSWERED:
             return None
         what = f"storage: {operation}"
         point = self._left[0].point
@@ -164,13 +234,33 @@ class Trial:
 
     def _strike(self, process: Process, injury: Injury) -> None:
         self._passing.counts.clear()
-        if injury.fault == "lease":
-            self.lab.take_over(injury.point.what.partition(":")[0])
-        elif injury.fault == "crash":
-            raise process.die(str(injury))
+        self.watch.injured(superseded=injury.fault in {"lease", "stop"})
+        match injury.fault:
+            case "lease":
+                self.lab.take_over(_run_of(injury.point))
+            case "stop":
+                self.lab.take_over(_run_of(injury.point))
+                process.stop()
+            case "cancel":
+                self.lab.cancel(RUN_ID)
+            case "crash" if process.on_stop is not None:
+                process.stop(for_good=True)
+            case "crash":
+                raise process.die(str(injury))
+            case _:
+                raise AssertionError(injury)  # the others are no strikes
 
-    def _now(self) -> State:
-        """What is stored now; looked up again only if something was changed."""
-        if self._state[0] != len(self.changes):
-            self._state = (len(self.changes), self.subject.states.read(self._storage))
-        return self._state[1]
+    def _now(self) -> Hashable:
+        """What is stored now, and what the world is like."""
+        state = self._watched.state()
+        world = self.subject.world
+        return state if world is None else (state, world.seen())
+
+
+def shortened(schedule: Schedule, left_out: int) -> Schedule:
+    """The schedule without one of its injuries."""
+    return tuple(injury for at, injury in enumerate(schedule) if at != left_out)
+
+
+def _run_of(point: Point) -> str:
+    return point.what.partition(": ")[0]

@@ -1,0 +1,111 @@
+"""What one trial sees of its processes: which attempts are under way, which were begun how often, and what is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from attrs import define, field
+
+from flowkit.effects import Effect, End, Invoke
+from flowkit.journal import Past
+from flowkit.records import Finish
+from flowkit.run import Run
+from flowkit_testing.checks import Check
+from flowkit_testing.ledger import Ledger
+from flowkit_testing.process import Moment, Process
+
+_Attempt = tuple[str, str, int]  # run, key, number
+
+
+@define(eq=False)
+class Watch:
+    """Holds every effect against what the storage has acknowledged before."""
+
+    ledger: Ledger
+    wrong: list[str] = field(factory=list)
+    undoable: set[tuple[str, str]] = field(factory=set)  # run and key of steps that have an undo
+    begun: Counter[_Attempt] = field(factory=Counter)
+    _allowed: Counter[_Attempt] = field(factory=Counter)
+    _superseded: int = 0
+    _running: dict[int, tuple[Process, Run, Invoke]] = field(factory=dict)  # by the identity of the effect
+
+    def before(self, moment: Moment) -> None:
+        """An effect is about to be performed."""
+        match moment.effect:
+            case Invoke() as effect:
+                self._begins(moment, effect)
+            case End(then=Finish()):
+                self._ends(moment)
+            case _:
+                pass
+
+    def runs(self, moment: Moment, planned: Effect) -> None:
+        """It is performed now, in this form."""
+        if isinstance(planned, Invoke):
+            self._running[id(planned)] = (moment.process, moment.run, planned)
+
+    def over(self, effect: Effect) -> None:
+        """It has been performed, or has failed."""
+        self._running.pop(id(effect), None)
+
+    def _begins(self, moment: Moment, effect: Invoke) -> None:
+        run_id, key = moment.run.id, effect.key
+        self.begun[run_id, key, effect.attempt] += 1
+        if effect.undoable:
+            self.undoable.add((run_id, key))
+        if self.ledger.is_superseded(moment.run.writer.lease):  # it does not know, and can record nothing of this
+            self._allowed[run_id, key, effect.attempt] += 1
+            return
+        if self.ledger.has_outcome(run_id, key):
+            self._say(Check.DONE_ONCE, f"D2: step {effect.name!r} ({key}) was completed and ran again")
+        failed = self.ledger.attempts.get((run_id, key), 0)
+        if effect.attempt != failed + 1:
+            self._say(
+                Check.RETRY_BUDGET,
+                f"R2: attempt {effect.attempt} of step {effect.name!r} ({key}) began, {failed} were recorded as failed",
+            )
+
+    def _ends(self, moment: Moment) -> None:
+        for process, run, effect in self._running.values():
+            if run is moment.run and process is moment.process:
+                self._say(
+                    Check.WORK_SETTLES,
+                    f"W4: run {run.id!r} ends while its step {effect.name!r} ({effect.key}) is still running",
+                )
+
+    def recalled(self, run: Run, past: Past) -> None:
+        """The journal answers a call."""
+        recorded = self.ledger.payloads.get((run.id, past.key))
+        if recorded is None:
+            self._say(
+                Check.SAME_BYTES, f"D2: operation {past.key} of run {run.id!r} is answered though nothing is recorded"
+            )
+        elif recorded != past.payload:
+            self._say(
+                Check.SAME_BYTES,
+                f"D2: operation {past.key} of run {run.id!r} was recorded as {recorded[:80]!r} and is answered "
+                f"{past.payload[:80]!r}",
+            )
+
+    def injured(self, *, superseded: bool) -> None:
+        """A fault strikes: each attempt without an acknowledged outcome may be made once more.
+
+        A process that was superseded goes on, with attempts of its children too, until it comes to the storage.
+        """
+        self._superseded += superseded
+        for run_id, key, attempt in self.begun:
+            if not self.ledger.has_outcome(run_id, key) and self.ledger.attempts.get((run_id, key), 0) < attempt:
+                self._allowed[run_id, key, attempt] += 1
+
+    def repeated(self) -> Iterator[str]:
+        """Attempts that were made again though no fault came between their effect and its commit."""
+        for attempt, times in self.begun.items():
+            if times > 1 + self._allowed[attempt] + self._superseded:
+                run_id, key, number = attempt
+                yield Check.EFFECTS.broken(
+                    f"attempt {number} of operation {key} of run {run_id!r} was made {times} times"
+                )
+
+    def _say(self, check: Check, what: str) -> None:
+        self.wrong.append(check.broken(what))
