@@ -136,6 +136,6 @@ def open_storage(url: str) -> Storage:
     except ImportError as error:
         raise ConfigurationError(
             f"storage {scheme!r} needs a package that is not installed ({error.name}): "
-            f"pip install 'flowkit-durable[{scheme}]'"
+            f"pip install 'flowkit-durable[{scheme.partition('+')[0].replace('rediss', 'redis')}]'"
         ) from error
     return factory(url)

@@ -8,6 +8,7 @@ from zlib import crc32
 from flowkit.records import AnyOf, Claimed, Exactly, Grant, Lease, LeaseState, Want
 from flowkit_redis import answers, outbox
 from flowkit_redis.asking import Asker
+from flowkit_redis.failures import NO_ANSWER
 from flowkit_redis.keys import Shard, decoded, encoded, lane_of
 from flowkit_redis.opening import Opened
 from flowkit_redis.packing import Word
@@ -25,17 +26,29 @@ def claim(opened: Opened, grant: Grant, want: Want, limit: int, now: Word) -> Cl
     if isinstance(want, Exactly):
         return _one(opened, grant, want.run_id, limit, now)
     shards = opened.layout.shards
-    first = crc32(encoded(grant.token)) % len(shards)  # asked again it begins there again, and finds its own
     leases: list[Lease] = []
     dues: list[int] = []
+    failure: Exception | None = None
     now_ms = 0
-    for shard in (*shards[first:], *shards[:first]):
-        claimed = _any(opened, shard, (grant, want), limit - len(leases), now)
+    for shard in _from(shards, grant.token):
+        try:
+            claimed = _any(opened, shard, (grant, want), limit - len(leases), now)
+        except NO_ANSWER as error:
+            failure = error  # a shard whose server is down does not keep the others from being worked on
+            continue
         leases += claimed.leases
         now_ms = max(now_ms, claimed.now_ms)
         if claimed.next_due_ms is not None:
             dues.append(claimed.next_due_ms)
+    if failure is not None and not leases:
+        raise failure
     return Claimed(tuple(leases), min(dues, default=None), now_ms)
+
+
+def _from(shards: tuple[Shard, ...], token: str) -> tuple[Shard, ...]:
+    """All shards, beginning with any: each is the first one equally often, so that none waits for the others."""
+    first = crc32(encoded(token)) % len(shards)  # asked again it begins there again, and finds its own
+    return shards[first:] + shards[:first]
 
 
 def _any(opened: Opened, shard: Shard, asked: tuple[Grant, AnyOf], limit: int, now: Word) -> Claimed:
@@ -44,7 +57,7 @@ def _any(opened: Opened, shard: Shard, asked: tuple[Grant, AnyOf], limit: int, n
     keys = [*shard.common, shard.key(b"ct:", grant.token), *(key for lane in lanes for key in shard.of_lane(lane))]
     answer = opened.link.run(shard.number, "claim", keys, [*_grant_words(grant, limit, now), *lanes])
     if answer[3]:
-        outbox.pump(opened, shard)
+        outbox.try_to_pump(opened, shard)
     return _claimed(opened, grant, answer)
 
 

@@ -8,6 +8,7 @@ from flowkit.records import Commit, Finish, Go, NewRun, Send, Verdict
 from flowkit_redis import answers, outbox
 from flowkit_redis.asking import Asker
 from flowkit_redis.keys import Shard
+from flowkit_redis.limits import check_limits
 from flowkit_redis.opening import Opened
 from flowkit_redis.packing import Word, append_words, commit_words
 
@@ -17,6 +18,7 @@ def commit(opened: Opened, commits: Sequence[Commit], now: Word) -> list[Verdict
     shards = opened.layout.shards
     if len(shards) == 1:
         return _in_shard(opened, shards[0], commits, now)
+    check_limits((new for one in commits for new in one.spawn), len(shards))
     verdicts: dict[int, Verdict] = {}
     for shard in shards:
         places = [at for at, one in enumerate(commits) if opened.layout.of(one.run_id) is shard]
@@ -59,7 +61,7 @@ def _of_any_kind(opened: Opened, shard: Shard, commits: Sequence[Commit], now: W
         if isinstance(one.then, Finish):
             opened.lanes.forget(one.run_id)
     if elsewhere:
-        outbox.pump(opened, shard)
+        outbox.try_to_pump(opened, shard)
     return list(answers.verdicts(answer))
 
 

@@ -51,6 +51,7 @@ class Pool:
         self._idle: deque[Wire] = deque()  # newest last, and taken first
         self._pid = os.getpid()
         self._closed = False
+        self._retired = False
 
     def ask(self, *words: Word, again: bool = True) -> Any:  # noqa: ANN401  # whatever the server answers
         """Send a command and take its answer.
@@ -62,9 +63,19 @@ class Pool:
         Raises:
             redis.exceptions.RedisError: as the server or the connection has it.
         """
+        return self._exchange(words, again=again)
+
+    def ask_importing(self, *words: Word, again: bool = True) -> Any:  # noqa: ANN401  # whatever the server answers
+        """As `ask`, of a node of a Cluster that is just getting the keys (`ASKING`)."""
+        return self._exchange(words, again=again, asking=True)
+
+    def _exchange(self, words: tuple[Word, ...], *, again: bool, asking: bool = False) -> Any:  # noqa: ANN401  # see ask
         while True:
             connection, used = self._take()
             try:
+                if asking:
+                    connection.send_command(b"ASKING", check_health=False)
+                    connection.read_response(disable_decoding=True)
                 connection.send_command(*words, check_health=False)
                 answer = connection.read_response(disable_decoding=True)
             except ResponseError:
@@ -90,6 +101,11 @@ class Pool:
             except IndexError:  # another thread was faster
                 return
 
+    def retire(self) -> None:
+        """Keep no connection open: another server is used from now on, also while some calls still end here."""
+        self._retired = True
+        self.drop_idle()
+
     def close(self) -> None:
         """Close what is idle now, and the others when their calls have been answered."""
         self._closed = True
@@ -107,7 +123,7 @@ class Pool:
 
     def _give_back(self, connection: Wire) -> None:
         self._idle.append(connection)
-        if self._closed:
+        if self._closed or self._retired:
             self.drop_idle()
 
 

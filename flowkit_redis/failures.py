@@ -6,6 +6,7 @@ from redis.exceptions import (
     AuthenticationError,
     NoPermissionError,
     OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
 )
@@ -15,6 +16,13 @@ from flowkit.errors import StorageError
 
 class NotNow(Exception):  # a condition that passes; the core asks again
     """The server did not do what it was asked, and may a little later. Nothing was applied."""
+
+
+NO_ANSWER = (RedisError, OSError, NotNow)  # asked again, it may come
+
+
+class NotTheMaster(NotNow):
+    """The server has become a replica; another one has taken its place."""
 
 
 def translated(error: ResponseError, where: str) -> Exception:
@@ -32,8 +40,8 @@ def translated(error: ResponseError, where: str) -> Exception:
             f"{where} has no memory left, so it takes no writes (nothing was applied, nothing is lost): raise its "
             "maxmemory, or let `flowkit runs prune` forget finished runs"
         )
-    if text.startswith("READONLY"):
-        return NotNow(f"{where} is a replica and takes no writes: is a failover under way?")
+    if isinstance(error, ReadOnlyError):
+        return NotTheMaster(f"{where} is a replica and takes no writes: is a failover under way?")
     return NotNow(f"{where} answered: {text}")
 
 

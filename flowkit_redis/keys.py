@@ -120,8 +120,13 @@ class Layout:
 
 def layout(namespace: str, shards: int) -> Layout:
     """The layout of a namespace with so many shards."""
-    made = (Shard(number, b"{fk:%b:%d}" % (namespace.encode(), number)) for number in range(shards))
+    made = (Shard(number, shard_tag(namespace, number)) for number in range(shards))
     return Layout(namespace, tuple(made))
+
+
+def shard_tag(namespace: str, number: int) -> bytes:
+    """The hash tag of a shard: all of its keys begin with it, and so lie in one slot of a Cluster."""
+    return b"{fk:%b:%d}" % (namespace.encode(), number)
 
 
 def meta_key(namespace: str) -> bytes:

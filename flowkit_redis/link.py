@@ -1,15 +1,12 @@
-"""The way to the servers: which one has a shard, and scripts that it may have forgotten."""
+"""The way to the servers: which one has a shard."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from redis.exceptions import AuthenticationError, NoScriptError, ResponseError
-
 from flowkit_redis.connections import Pool, Wire, Word
-from flowkit_redis.failures import denied, translated
-from flowkit_redis.scripts import script
+from flowkit_redis.nodes import Node
 
 
 class Link(Protocol):
@@ -21,10 +18,16 @@ class Link(Protocol):
         """Run a script where a shard is. `again`: it may be sent twice."""
 
     def command(self, shard: int, *words: Word) -> Any:  # noqa: ANN401  # a command's answer
-        """Send a command where a shard is."""
+        """Send a command where a shard is; or where the key is that the command names first, if it names one."""
 
     def connection(self, shard: int) -> Wire:
         """A connection of one's own to where a shard is, for calls that wait."""
+
+    def other_servers(self, shards: int) -> Sequence[int]:
+        """Of so many shards, one for each server that has any, without that of the first."""
+
+    def lost(self, shard: int, error: Exception) -> None:
+        """Such a connection has failed: the shard may be elsewhere by now."""
 
     def close(self) -> None:
         """Close all connections."""
@@ -34,52 +37,32 @@ class SingleLink:
     """One server has all shards."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+        self._node = Node(pool)
         self.where = pool.where
-        self._flagged = True  # the first line of scripts, which Redis before 7.0 does not read
 
     def run(self, shard: int, name: str, keys: Sequence[bytes], words: Iterable[Word], *, again: bool = True) -> Any:  # noqa: ANN401  # see Link
-        """Run a script; the server is told it again if it has forgotten it."""
+        """Run a script."""
         del shard
-        try:
-            sha = script(name, flagged=self._flagged).sha
-            try:
-                return self._pool.ask(b"EVALSHA", sha, len(keys), *keys, *words, again=again)
-            except NoScriptError:
-                sha = self._teach(name)
-                return self._pool.ask(b"EVALSHA", sha, len(keys), *keys, *words, again=again)
-        except ResponseError as error:
-            raise translated(error, self.where) from error
-        except AuthenticationError as error:
-            raise denied(error, self.where) from error
+        return self._node.run(name, keys, words, again=again)
 
     def command(self, shard: int, *words: Word) -> Any:  # noqa: ANN401  # see Link
         """Send a command."""
         del shard
-        try:
-            return self._pool.ask(*words)
-        except ResponseError as error:
-            raise translated(error, self.where) from error
-        except AuthenticationError as error:
-            raise denied(error, self.where) from error
+        return self._node.command(*words)
 
     def connection(self, shard: int) -> Wire:
         """A connection for calls that wait."""
         del shard
-        return self._pool.connect()
+        return self._node.pool.connect()
+
+    def other_servers(self, shards: int) -> Sequence[int]:
+        """There are none."""
+        del shards
+        return ()
+
+    def lost(self, shard: int, error: Exception) -> None:
+        """It is where it was."""
 
     def close(self) -> None:
         """Close all connections."""
-        self._pool.close()
-
-    def _teach(self, name: str) -> bytes:
-        """Load a script. EVAL would do it by the way, but what it loads may be dropped again."""
-        known = script(name, flagged=self._flagged)
-        try:
-            self._pool.ask(b"SCRIPT", b"LOAD", known.text)
-        except ResponseError as error:
-            if not self._flagged or "ompil" not in str(error):
-                raise
-            self._flagged = False
-            return self._teach(name)
-        return known.sha
+        self._node.pool.close()

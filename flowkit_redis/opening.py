@@ -35,9 +35,11 @@ def opened(address: Address, link: Link, *, default_shards: int = 1) -> Opened:
         StorageNotDurable: the server keeps less than was asked for.
         StorageError: the namespace has another number of shards, or was written by a newer version.
     """
-    promise = promise_of(link, address)
+    first = promise_of(link, address)
     shards = _shards(address, link, default_shards)
     made = layout(address.namespace, shards)
+    others = (promise_of(link, address, shard) for shard in link.other_servers(shards))
+    promise = min((first, *others), key=lambda one: one.level.rank)  # what the weakest of them keeps
     capabilities = Capabilities(promise.level, MAX_VALUE_BYTES, server_time=True, advice=promise.advice)
     return Opened(link, made, capabilities, Waiting(link, made.shards), Lanes())
 

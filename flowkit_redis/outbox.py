@@ -5,14 +5,18 @@ A run exists once and a message is received once, so carrying something over twi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
 from flowkit.records import NewRun, Send
 from flowkit_redis.asking import Asker
 from flowkit_redis.connections import Word
+from flowkit_redis.failures import NO_ANSWER
 from flowkit_redis.keys import Shard, decoded, encoded
 from flowkit_redis.opening import Opened
 from flowkit_redis.packing import message_words, run_words
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE = 100
 _RUN, _MESSAGE = b"run", b"message"
@@ -26,6 +30,14 @@ def packed_run(commit_id: str, new: NewRun, now: Word) -> bytes:
 def packed_message(commit_id: str, send: Send, now: Word) -> bytes:
     """A message to a run in another shard."""
     return _packed((_MESSAGE, encoded(commit_id), now, *message_words(send)))
+
+
+def try_to_pump(opened: Opened, shard: Shard) -> None:
+    """Carry over what can be; what cannot, since its server does not answer, is kept for whoever claims next."""
+    try:
+        pump(opened, shard)
+    except NO_ANSWER as error:
+        log.warning("messages to other shards of %s wait in the outbox: %s", opened.link.where, error)
 
 
 def pump(opened: Opened, shard: Shard) -> None:

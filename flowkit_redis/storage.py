@@ -29,13 +29,13 @@ from flowkit.records import (
 )
 from flowkit_redis import answers, claims, committing, listing, purging
 from flowkit_redis.asking import Asker
-from flowkit_redis.connections import Pool, closed
-from flowkit_redis.dialing import dial
+from flowkit_redis.connections import closed
 from flowkit_redis.keys import Shard, encoded
-from flowkit_redis.limits import check_commits, check_runs, check_size
-from flowkit_redis.link import Link, SingleLink
+from flowkit_redis.limits import check_commits, check_limits, check_runs, check_size
+from flowkit_redis.link import Link
 from flowkit_redis.opening import Opened, opened
 from flowkit_redis.packing import NONE, Word, message_words, run_words
+from flowkit_redis.reaching import default_shards, reach
 from flowkit_redis.reading import read_header, read_snapshot
 from flowkit_redis.url import Address, parse
 
@@ -44,21 +44,17 @@ _DELIVERIES = (Delivery.DELIVERED, Delivery.DUPLICATE, Delivery.CLOSED, Delivery
 
 
 def redis_storage(url: str) -> RedisStorage:
-    """Make the storage that a `redis:` or `rediss:` URL names (not opened yet).
+    """Make the storage that a URL names (not opened yet): one server, a master behind Sentinels, or a Cluster.
 
     Args:
-        url: `redis://user:password@HOST:PORT/DB?namespace=NAME`; the page "Run on many machines" tells all of it.
+        url: `redis://user:password@HOST:PORT/DB?namespace=NAME`, `redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB` or
+            `redis+cluster://HOST:PORT,HOST:PORT`; the page "Run on many machines" tells all of it.
 
     Raises:
         ConfigurationError: names what is wrong in the URL and says what to write.
     """
     address = parse(url)
-    return RedisStorage(address, lambda: _single(address))
-
-
-def _single(address: Address) -> Link:
-    (host, port), *_ = address.hosts
-    return SingleLink(Pool(dial(address, host, port), address.where))
+    return RedisStorage(address, lambda: reach(address), default_shards=default_shards(address))
 
 
 class RedisStorage:
@@ -123,6 +119,7 @@ class RedisStorage:
         """Create runs whose ids are free; those of one shard in one change, up to 500."""
         check_runs(runs)
         opened, now = self.opened, _now(now_ms)
+        check_limits(runs, len(opened.layout.shards))
         submitted: dict[int, Submitted] = {}
         for shard in opened.layout.shards:
             places = [at for at, new in enumerate(runs) if opened.layout.of(new.run_id) is shard]

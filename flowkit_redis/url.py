@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from flowkit.errors import ConfigurationError
 from flowkit.records import Durability
 from flowkit_redis.keys import MOST_SHARDS
 
-SCHEMES = ("redis", "rediss")
 DEFAULT_PORT = 6379
+DEFAULT_SENTINEL_PORT = 26379
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LEVELS = {level.value: level for level in (Durability.PROCESS, Durability.DISK, Durability.REPLICATED)}
 _VERIFY = {"full": (True, True), "ca": (True, False), "none": (False, False)}
 _T = TypeVar("_T")
+
+
+class Kind(StrEnum):
+    """What answers at the hosts of a URL."""
+
+    SINGLE = "redis"
+    SENTINEL = "redis+sentinel"
+    CLUSTER = "redis+cluster"
+
+
+SCHEMES = {kind.value: kind for kind in Kind} | {kind.value.replace("redis", "rediss"): kind for kind in Kind}
+_FORMS = {
+    Kind.SINGLE: "HOST:PORT/DB",
+    Kind.SENTINEL: "HOST:PORT,HOST:PORT/MASTER/DB",
+    Kind.CLUSTER: "HOST:PORT,HOST:PORT",
+}
 
 
 @frozen
@@ -39,9 +56,12 @@ class Address:
 
     scheme: str
     hosts: tuple[tuple[str, int], ...]
+    kind: Kind = Kind.SINGLE
+    service: str | None = None  # what Sentinels call the master
     db: int = 0
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    sentinel_password: str | None = field(default=None, repr=False)
     tls: Tls | None = None
     namespace: str = "default"
     shards: int | None = None  # None: as the namespace has it
@@ -51,48 +71,59 @@ class Address:
     connect_timeout_s: float = 5.0
 
     @property
+    def of_sentinels(self) -> Address:
+        """How Sentinels themselves are talked to: they have users of their own."""
+        return evolve(self, db=0, username=None, password=self.sentinel_password)
+
+    @property
     def where(self) -> str:
         """The servers as errors name them."""
-        return f"{self.scheme}://" + ",".join(f"{host}:{port}" for host, port in self.hosts) + f"/{self.db}"
+        hosts = ",".join(f"{host}:{port}" for host, port in self.hosts)
+        service = "" if self.service is None else f"/{self.service}"
+        return f"{self.scheme}://{hosts}{service}/{self.db}"
 
 
-def parse(url: str, schemes: tuple[str, ...] = SCHEMES) -> Address:
+def parse(url: str) -> Address:
     """Read a URL such as `rediss://user:password@cache.example:6380/0?namespace=shop&durability=disk`.
 
     Raises:
         ConfigurationError: names what is wrong and says what to write, without the password.
     """
-    return _Reader(url, schemes).address()
+    return _Reader(url).address()
 
 
 class _Reader:
     """Reads one URL; every complaint begins in the same way and shows no secret."""
 
-    def __init__(self, url: str, schemes: tuple[str, ...]) -> None:
+    def __init__(self, url: str) -> None:
         scheme, _, rest = url.partition("://")
-        if scheme not in schemes or not rest:
-            raise ConfigurationError(
-                f"a storage URL that begins with {url[:12]!r} is no redis storage; write {schemes[0]}://HOST:PORT/DB"
-            )
+        if scheme not in SCHEMES or not rest:
+            form = "redis://HOST:PORT/DB" if scheme not in SCHEMES else f"{scheme}://{_FORMS[SCHEMES[scheme]]}"
+            raise ConfigurationError(f"a storage URL that begins with {url[:12]!r} is no redis storage; write {form}")
         self._scheme = scheme
+        self._kind = SCHEMES[scheme]
         try:
             self._parts = urlsplit(url)
-            self._hosts = tuple(_hosts(self._parts))
+            self._hosts = tuple(_hosts(self._parts, self._kind))
         except ValueError as error:
             raise self._wrong(
-                f"its host or port cannot be read ({_harmless(error)}); write {scheme}://HOST:PORT/DB"
+                f"its host or port cannot be read ({_harmless(error)}); write {scheme}://{_FORMS[self._kind]}"
             ) from None
         self._options = dict(parse_qsl(self._parts.query, keep_blank_values=True))
 
     def address(self) -> Address:
         """All that the URL says."""
-        secure = self._option("tls", _switch, "1 or 0", default=self._scheme == "rediss")
+        secure = self._option("tls", _switch, "1 or 0", default=self._scheme.startswith("rediss"))
+        service, db = self._place()
         found = Address(
             scheme=self._scheme,
             hosts=self._hosts,
-            db=self._database(),
+            kind=self._kind,
+            service=service,
+            db=db,
             username=_unquoted(self._parts.username),
             password=_unquoted(self._parts.password),
+            sentinel_password=self._options.pop("sentinel_password", None),
             tls=self._tls() if secure else None,
             namespace=self._option("namespace", _namespace, "letters, digits and _.-, at most 64", default="default"),
             shards=self._option("shards", _shards, f"a number from 1 to {MOST_SHARDS}", default=None),
@@ -105,17 +136,26 @@ class _Reader:
             names = ", ".join(repr(name) for name in sorted(self._options))
             raise self._wrong(
                 f"unknown parameter {names}; known are namespace, shards, durability, assume_durability, timeout, "
-                "connect_timeout, tls_ca, tls_cert, tls_key, tls_verify"
+                "connect_timeout, tls_ca, tls_cert, tls_key, tls_verify, sentinel_password"
             )
         return found
 
-    def _database(self) -> int:
+    def _place(self) -> tuple[str | None, int]:
+        """The name of the master, where Sentinels know it by one, and the database."""
+        service: str | None = None
         text = self._parts.path.strip("/")
-        if not text:
-            return 0
-        if not text.isdecimal():
-            raise self._wrong(f"database {text!r} is no number; write {self._scheme}://HOST:PORT/0")
-        return int(text)
+        if self._kind is Kind.SENTINEL:
+            service, _, text = text.partition("/")
+            if not service:
+                raise self._wrong(f"it does not name the master; write {self._scheme}://{_FORMS[self._kind]}")
+            service = unquote(service)
+        if text and not text.isdecimal():
+            form = _FORMS[self._kind].replace("DB", "0")
+            raise self._wrong(f"database {text!r} is no number; write {self._scheme}://{form}")
+        db = int(text or 0)
+        if self._kind is Kind.CLUSTER and db:
+            raise self._wrong(f"a Cluster has no database {db}; leave it out, and tell apart by namespace=")
+        return service, db
 
     def _tls(self) -> Tls:
         verify, verify_host = self._option("tls_verify", _VERIFY.__getitem__, "full, ca or none", default=(True, True))
@@ -139,11 +179,12 @@ class _Reader:
         return ConfigurationError(f"storage URL {shown!r}: {what}")
 
 
-def _hosts(parts: SplitResult) -> list[tuple[str, int]]:
+def _hosts(parts: SplitResult, kind: Kind) -> list[tuple[str, int]]:
     hosts = []
+    default = DEFAULT_SENTINEL_PORT if kind is Kind.SENTINEL else DEFAULT_PORT
     for one in parts.netloc.rpartition("@")[2].split(","):
         read = urlsplit(f"//{one}")
-        hosts.append((read.hostname or "localhost", read.port or DEFAULT_PORT))
+        hosts.append((read.hostname or "localhost", read.port or default))
     return hosts
 
 

