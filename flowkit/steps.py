@@ -6,7 +6,7 @@ import functools
 import types
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
-from typing import Any, Generic, ParamSpec, Self, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from attrs import evolve
 
@@ -20,6 +20,7 @@ from flowkit.retry import RetryPolicy, policy_from
 from flowkit.saga import undo_spec
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")  # the arguments of a method, without the instance
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., object])
 Duration = float | int | timedelta | str
@@ -64,9 +65,6 @@ class _StepBase(Generic[P, R]):
             spec = evolve(spec, key=key)
         return type(self)(spec)
 
-    def __get__(self, instance: object, owner: type | None = None) -> Any:  # noqa: ANN401  # a bound method, as of any function
-        return self if instance is None else types.MethodType(cast("Callable[..., object]", self), instance)
-
     def compensate(self, undo: F) -> F:
         """Say how to undo this step: the function gets its result, and its arguments if it takes them by name.
 
@@ -82,6 +80,15 @@ class _StepBase(Generic[P, R]):
 
 class Step(_StepBase[P, R]):
     """A durable step around a plain function. Call it as the function itself."""
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(self: Step[Concatenate[Any, Q], R], instance: object, owner: type | None = None) -> Callable[Q, R]: ...
+
+    def __get__(self, instance: object, owner: type | None = None) -> object:
+        """The step itself, or bound to an instance as any function in a class is."""
+        return self if instance is None else types.MethodType(self, instance)
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """The call with these arguments, not made yet: for `gather`."""
@@ -99,6 +106,17 @@ class Step(_StepBase[P, R]):
 
 class AsyncStep(_StepBase[P, R]):
     """A durable step around an async function. Await it as the function itself."""
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: AsyncStep[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+    ) -> Callable[Q, Coroutine[Any, Any, R]]: ...
+
+    def __get__(self, instance: object, owner: type | None = None) -> object:
+        """The step itself, or bound to an instance as any function in a class is."""
+        return self if instance is None else types.MethodType(self, instance)
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """The call with these arguments, not made yet: for `aio.gather`."""

@@ -138,7 +138,11 @@ def fits(value: object, hint: object) -> bool:
 
 
 def _hint_text(hint: object) -> str:
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else _module_names(str(hint))
+
+
+def _module_names(text: str) -> str:
+    return text.replace("typing.", "").replace("pathlib._local.", "pathlib.")  # where Python 3.13 has its paths
 
 
 def _parameter(parameter: inspect.Parameter) -> str:

@@ -69,5 +69,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._back)
         return future
 
+    async def shutdown_default_executor(self, *args: float | None, **kwargs: float | None) -> None:
+        """As every loop does. Its threads are away too: the time limit that it has from 3.12 on is no virtual one."""
+        self._in_threads += 1
+        try:
+            await super().shutdown_default_executor(*args, **kwargs)
+        finally:
+            self._in_threads -= 1
+
     def _back(self, _future: asyncio.Future[Any]) -> None:
         self._in_threads -= 1

@@ -51,6 +51,11 @@ class Shop:
         """What something costs."""
         return len(item)
 
+    @step
+    async def order(self, item: str, *, count: int = 1) -> bytes:
+        """Order something."""
+        return count * item.encode()
+
 
 def kinds() -> None:
     """A decorator makes one of four kinds, whether it has options or not, and `options` keeps the kind."""
@@ -79,7 +84,9 @@ async def calls(shop: Shop) -> None:
     assert_type(step.run("inline", plain_with_options, 1), float)
     assert_type(await step.aio.run("inline", len, "a"), int)
     assert_type(step(name="in place", attempts=1)(len)("a"), int)
-    shop.price("book")
+    assert_type(shop.price("book"), int)
+    assert_type(await shop.order("book", count=2), bytes)
+    assert_type(Shop.price(shop, "book"), int)
 
 
 def either(any_step: Step[[int], str], any_task: Task[[int], str], flow: Flow) -> Callable[[int], str]:
@@ -110,9 +117,10 @@ async def handles(flow: Flow) -> None:
     assert_type(await flow.aio.run(plain_task, 1, word="a"), bytes)
 
 
-def refused(flow: Flow) -> None:
+def refused(flow: Flow, shop: Shop) -> None:
     """What both checkers must complain of: an ignore that is not needed is an error of its own."""
     plain.options(key=5)  # type: ignore[arg-type]  # a key is a text
+    shop.price(1)  # type: ignore[arg-type]  # it takes a text
     plain.options(run_id="r")  # type: ignore[call-arg]  # a step is no run
     awaited_task(["a"], 5)  # type: ignore[call-arg, unused-coroutine]  # one argument too many
     flow.run(plain_task, "a")  # type: ignore[arg-type]  # no number
