@@ -3,6 +3,7 @@
 import builtins
 import sys
 from importlib.metadata import version as version_of
+from pathlib import Path
 
 from sphinx.application import Sphinx
 
@@ -11,7 +12,8 @@ author = "The flowkit authors"
 project_copyright = "The flowkit authors"
 release = version = version_of("flowkit-durable")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+sys.path.insert(0, str(Path(__file__).parent))
+extensions = ["flowcharts", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "flowkit"
@@ -19,6 +21,7 @@ html_title = "flowkit"
 add_module_names = False  # public names are imported from `flowkit`, wherever they are defined
 default_role = "code"  # docstrings write `name`, as Markdown does
 myst_enable_extensions = ["colon_fence", "deflist", "attrs_block", "attrs_inline"]
+myst_fence_as_directive = ["mermaid"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"

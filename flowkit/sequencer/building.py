@@ -445,7 +445,9 @@ class Sequencer(RunnableChain[I, V]):
         """
         return self._add(ExitIf(parts.condition_of(cond, self._where("exit_if"))))
 
-    def raise_if(self, cond: Test[V], error: Exception | Callable[..., object], /) -> Sequencer[I, V]:
+    def raise_if(
+        self, cond: Test[V], error: Exception | type[Exception] | Callable[[V], object] | Callable[[], object], /
+    ) -> Sequencer[I, V]:
         """Raise an error if a condition holds. It is final, unless a `rescue` below takes it.
 
         Args:

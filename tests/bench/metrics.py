@@ -91,6 +91,8 @@ METRICS = {
         Metric("10,000th step on disk, NORMAL", "the 10th step", AtMost(1.3)),
         Metric("step of one of 32 async runs, FULL", "step of a lone run, FULL", AtLeast(5), speed_up),
         Metric("step that returns 1 MiB, FULL", "synced file write", AtMost(2.5)),
+        Metric("sequencer of ten blocks", "ten steps of a task", AtMost(1.3)),
+        Metric("sequencer of ten blocks, async", "ten steps of a task", AtMost(1.3)),
         Metric("import flowkit", "bare interpreter", Within(150 * MS)),
     )
 }

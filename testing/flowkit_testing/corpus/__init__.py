@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from flowkit_testing.corpus import chains, children, events, parallel, sagas, side
+from flowkit_testing.corpus import chains, children, events, parallel, pipelines, sagas, side
 from flowkit_testing.corpus.case import Case
 
-CASES: tuple[Case, ...] = (*chains.CASES, *parallel.CASES, *children.CASES, *sagas.CASES, *side.CASES, *events.CASES)
+CASES: tuple[Case, ...] = (
+    *chains.CASES,
+    *parallel.CASES,
+    *children.CASES,
+    *sagas.CASES,
+    *side.CASES,
+    *events.CASES,
+    *pipelines.CASES,
+)
 
 __all__ = ["CASES", "Case"]
