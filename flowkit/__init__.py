@@ -1,6 +1,7 @@
 """flowkit: durable workflows in plain Python, proven against crashes."""
 
 from flowkit import aio
+from flowkit.batches import Batch
 from flowkit.cron import Cron
 from flowkit.errors import (
     AllFailed,
@@ -38,7 +39,7 @@ from flowkit.events import wait_for_event
 from flowkit.facts import RunInfo, current_run, now, patched, rng, uuid4
 from flowkit.fan_out import each, gather
 from flowkit.flow import Flow
-from flowkit.handles import RunHandle, RunResult
+from flowkit.handles import RunHandle
 from flowkit.items import Item, ItemType, emit
 from flowkit.limits import Concurrency
 from flowkit.records import RunStatus
@@ -49,12 +50,14 @@ from flowkit.side_work import WorkHandle, WorkOutcome, wait_for_work, work
 from flowkit.steps import AsyncStep, Step, step
 from flowkit.tasks import AsyncTask, Task, task
 from flowkit.timers import sleep, sleep_until
+from flowkit.waiting import RunResult
 
 __all__ = [
     "AllFailed",
     "AmbiguousOrder",
     "AsyncStep",
     "AsyncTask",
+    "Batch",
     "CompensationFailed",
     "Concurrency",
     "ConfigurationError",

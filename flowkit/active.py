@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 from flowkit.engine import Engine
 from flowkit.errors import ConfigurationError
 from flowkit.registry import TaskSpec
+from flowkit.spawning import Start
 
 
 class Runner(Protocol):
@@ -29,6 +30,9 @@ class Runner(Protocol):
 
     def submit_spec(self, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
         """Put a run into its queue; returns its id."""
+
+    def submit_batch(self, starts: Sequence[Start]) -> tuple[str, ...]:
+        """Put many runs into their queues; returns their ids."""
 
 
 in_context: ContextVar[Runner | None] = ContextVar("flowkit_flow", default=None)

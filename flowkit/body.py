@@ -14,6 +14,7 @@ from flowkit.entries import RUN_KEY, Entry, Kind, Phase, encode
 from flowkit.errors import LeaseLost, NonDeterminismError, RunBlocked, RunCancelled, SerializationError
 from flowkit.frozen import frozen
 from flowkit.journal import Journal, attempt_entry, reopened_entry
+from flowkit.kinship import cancel_children
 from flowkit.records import Block, Finish, Message, MessageKind, RunStatus, Send, Suspend, Yield
 from flowkit.retry import delay_after
 from flowkit.rollback import rollback_operation, was_cancelled
@@ -152,6 +153,10 @@ def _returned(run: Run, call: BodyCall, value: object) -> Operation[Ending | Non
 
 def _failed(run: Run, call: BodyCall, error: Exception) -> Operation[Ending | None]:
     """Start over if the error came from the body's own code and nothing was decided by it yet (rule R3)."""
+    again = run.child_errors.get(id(error))
+    if again is not None:  # a child's failure that the body has let through
+        run.failed_delivered = True
+        run.fresh_failures += again
     if not run.failed_delivered and not run.handled and not run.timed_out:
         attempt = run.journal.body_attempts + 1
         if run.cancelled_in_pause:  # E2: it was only run again to rebuild its undos
@@ -194,15 +199,19 @@ def _finish_error(run: Run, call: BodyCall, status: RunStatus, error: BaseExcept
     data: Json = {"error": recorded, "again": again}
     phase = Phase.FAILED if status is RunStatus.FAILED else Phase.CANCELLED
     entry = Entry(Kind.RUN, phase, RUN_KEY, run.task_id, run.clock.now_ms(), "", data)
-    finish = Finish(status, encode_error(run.codec, recorded))
-    return (yield from _finish(run, call, finish, (encode(run.codec, entry),)))
+    cancelled = status is RunStatus.CANCELLED
+    finish = Finish(status, encode_error(run.codec, recorded, cancelled=cancelled))
+    send = cancel_children(run) if cancelled else ()
+    return (yield from _finish(run, call, finish, (encode(run.codec, entry),), send))
 
 
-def _finish(run: Run, call: BodyCall, then: Finish, entries: tuple[bytes, ...]) -> Operation[Ending]:
-    send: tuple[Send, ...] = ()
+def _finish(
+    run: Run, call: BodyCall, then: Finish, entries: tuple[bytes, ...], send: tuple[Send, ...] = ()
+) -> Operation[Ending]:
     if call.reply is not None:  # E3: however a child ends, its parent is woken; the outcome travels in the message
-        message = Message(call.reply.message_id, MessageKind.CHILD, run.id, then.result)
-        send = (Send(call.reply.run_id, message),)
+        nth = f"#{run.journal.reopenings}" if run.journal.reopenings else ""  # it may end again after a retry
+        message = Message(call.reply.message_id + nth, MessageKind.CHILD, run.id, then.result)
+        send = (*send, Send(call.reply.run_id, message))
     yield End(run.task_id, then, entries, send=send)
     return Ended(then.status, then.result)
 

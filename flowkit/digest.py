@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from zlib import crc32
 
 from flowkit.codec.base import TAG, VALUE, Codec, Json, text_encoder
@@ -95,6 +95,11 @@ class ArgumentDigest:
         if text is None or (default is not _MISSING and text == _text(default, codec)):
             return ""
         return f"{name}={text};"
+
+
+def combined_digest(digests: Iterable[str]) -> str:
+    """One digest of several calls, in order."""
+    return f"{crc32(' '.join(digests).encode()):08x}"
 
 
 def _parameters(fn: Callable[..., object]) -> list[inspect.Parameter]:

@@ -8,6 +8,7 @@ from typing import Final
 from flowkit.codec import Codec, Json
 from flowkit.codec.errors import error_from_json
 from flowkit.effects import Outcome, Raised, Returned
+from flowkit.entries import Phase
 from flowkit.errors import RunBlocked, SerializationError
 from flowkit.frozen import frozen
 
@@ -79,9 +80,18 @@ def encode_value(codec: Codec, value: Json) -> bytes:
     return codec.dumps({"v": FORMAT, "value": value})
 
 
-def encode_error(codec: Codec, error: Json) -> bytes:
+def encode_error(codec: Codec, error: Json, *, cancelled: bool = False) -> bytes:
     """The result of a run that failed or was cancelled, or the reason of one that is blocked."""
-    return codec.dumps({"v": FORMAT, "error": error})
+    document: dict[str, Json] = {"v": FORMAT, "error": error}
+    return codec.dumps({**document, "cancelled": True} if cancelled else document)
+
+
+def phase_of(codec: Codec, raw: bytes) -> Phase:
+    """How a run with this stored result has ended."""
+    document = result_json(codec, raw)
+    if "error" not in document:
+        return Phase.DONE
+    return Phase.CANCELLED if document.get("cancelled") else Phase.FAILED
 
 
 def result_json(codec: Codec, raw: bytes) -> dict[str, Json]:

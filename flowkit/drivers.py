@@ -16,6 +16,7 @@ from flowkit.effects import (
     Advance,
     Effect,
     End,
+    Inquire,
     Invoke,
     Listen,
     Operation,
@@ -71,7 +72,7 @@ def drive(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
 
 def perform(run: Run, scope: Scope, effect: Effect) -> object:
     """Perform one effect, blocking."""
-    if isinstance(effect, Pause | Listen | Advance):
+    if isinstance(effect, Pause | Listen | Advance | Inquire):
         return _wait(run, scope, effect)
     match effect:
         case Invoke():
@@ -92,7 +93,7 @@ def perform(run: Run, scope: Scope, effect: Effect) -> object:
             assert_never(effect)
 
 
-def _wait(run: Run, scope: Scope, effect: Pause | Listen | Advance) -> object:
+def _wait(run: Run, scope: Scope, effect: Pause | Listen | Advance | Inquire) -> object:
     match effect:
         case Pause():
             return _pause(run, scope, effect)
@@ -100,6 +101,8 @@ def _wait(run: Run, scope: Scope, effect: Pause | Listen | Advance) -> object:
             return _listen(run, scope, effect)
         case Advance():
             return run.services.run_child(run, effect.run, reopen=effect.reopen)
+        case Inquire():
+            return run.services.inquire(run, effect)
         case _:
             assert_never(effect)
 
@@ -254,7 +257,7 @@ async def drive_async(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
 
 async def perform_async(run: Run, scope: Scope, effect: Effect) -> object:
     """Perform one effect without blocking the event loop."""
-    if isinstance(effect, Pause | Listen | Advance):
+    if isinstance(effect, Pause | Listen | Advance | Inquire):
         return await _wait_async(run, scope, effect)
     match effect:
         case Invoke():
@@ -275,7 +278,7 @@ async def perform_async(run: Run, scope: Scope, effect: Effect) -> object:
             assert_never(effect)
 
 
-async def _wait_async(run: Run, scope: Scope, effect: Pause | Listen | Advance) -> object:
+async def _wait_async(run: Run, scope: Scope, effect: Pause | Listen | Advance | Inquire) -> object:
     match effect:
         case Pause():
             return await _pause_async(run, scope, effect)
@@ -283,6 +286,8 @@ async def _wait_async(run: Run, scope: Scope, effect: Pause | Listen | Advance) 
             return await _listen_async(run, scope, effect)
         case Advance():
             return await run.services.run_child_async(run, effect.run, reopen=effect.reopen)
+        case Inquire():
+            return await _off_loop(run, partial(run.services.inquire, run, effect))
         case _:
             assert_never(effect)
 

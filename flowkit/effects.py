@@ -122,6 +122,29 @@ class Listen:
 
 
 @frozen
+class Inquire:
+    """Look at other runs; failed ones are reopened if asked.
+
+    The answer is a `Standing` for each; `RunNotFound` or, for `same`, `RunConflict` is raised.
+    """
+
+    name: str
+    key: str
+    run_ids: tuple[str, ...]
+    reopen: bool = False
+    same: tuple[NewRun, ...] = ()  # what those that are there already must be
+
+
+@frozen
+class Standing:
+    """What is known of another run."""
+
+    task: str
+    result: bytes | None  # its stored outcome, once it has ended
+    tells: bool  # it is a child, and will send a message when it ends
+
+
+@frozen
 class Advance:
     """Run a child in the place of its parent (rule E3); the answer is a `ChildEnded` or a `ChildWaits`."""
 
@@ -141,7 +164,7 @@ class Tell:
     message: Message
 
 
-Effect = Invoke | RunBody | Record | Post | End | Reload | Pause | Listen | Tell | Advance
+Effect = Invoke | RunBody | Record | Post | End | Reload | Pause | Listen | Tell | Inquire | Advance
 Operation = Generator[Effect, Any, _T]  # what an effect answers differs by effect, so the answer is Any here
 
 

@@ -15,12 +15,13 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, assert_never
 
 from flowkit.body import Ended, Ending, run_operation
+from flowkit.children import portions
 from flowkit.clock import Clock
 from flowkit.codec import Codec
 from flowkit.committer import Committer
 from flowkit.documents import ReplyTo, RunInput, decode_input, decode_result, describe_error, encode_input
 from flowkit.drivers import drive, drive_async
-from flowkit.effects import ChildAnswer, ChildEnded, ChildWaits, Outcome
+from flowkit.effects import ChildAnswer, ChildEnded, ChildWaits, Inquire, Outcome, Standing
 from flowkit.errors import (
     LeaseLost,
     RunBlocked,
@@ -194,9 +195,19 @@ class Engine:
         Raises:
             RunConflict: the id is taken by a run of another task or with other arguments.
         """
-        [submitted] = self.storage.submit([new], now_ms=self.now_arg())
-        if isinstance(submitted, Exists):
-            self.check_same(new, self.snapshot(new.run_id))
+        self.create_all([new])
+
+    def create_all(self, runs: Sequence[NewRun]) -> None:
+        """Put new runs into their queues, all in one change, or in a few if they are very many.
+
+        Raises:
+            RunConflict: an id is taken by a run of another task or with other arguments.
+        """
+        for portion in portions(runs):
+            submitted = self.storage.submit(portion, now_ms=self.now_arg())
+            for new, answer in zip(portion, submitted, strict=True):
+                if isinstance(answer, Exists):
+                    self.check_same(new, self.snapshot(new.run_id))
 
     def _argument(self, spec: TaskSpec, hint: object, which: str, value: object) -> Any:  # noqa: ANN401  # JSON
         try:
@@ -261,6 +272,36 @@ class Engine:
         if delivery is Delivery.DELIVERED:
             self._leases.heard(run_id, message)
         return delivery
+
+    def inquire(self, parent: Run, question: Inquire) -> Mapping[str, Standing]:
+        """Look at runs that a run waits for, or is about to start.
+
+        Raises:
+            RunNotFound: one that is waited for is not there.
+            RunConflict: one that is about to be started is there, and is something else.
+        """
+        standings = {}
+        for run_id in question.run_ids:
+            snapshot = self.storage.load(run_id, 0, None if question.reopen else 0)
+            if snapshot is not None:
+                standings[run_id] = self._standing(parent, snapshot, reopen=question.reopen)
+            elif not question.same:
+                raise RunNotFound(
+                    f"run {parent.id!r} waits for run {run_id!r}, which is not in this storage (any more)"
+                )
+        for new in question.same:
+            if new.run_id in standings:
+                self.check_same(new, self.snapshot(new.run_id))
+        return standings
+
+    def _standing(self, parent: Run, snapshot: Snapshot, *, reopen: bool) -> Standing:
+        header = snapshot.header
+        tells = header.parent == parent.id
+        if reopen and header.status is RunStatus.FAILED:
+            with contextlib.suppress(RunRolledBack):
+                self.reopen(snapshot, keys_to_retry(self.codec, snapshot))
+                return Standing(header.task, None, tells)
+        return Standing(header.task, snapshot.result if header.status.finished else None, tells)
 
     def run_child(self, parent: Run, new: NewRun, *, reopen: bool) -> ChildAnswer:
         """Run a child in its parent's place (rule E3)."""

@@ -30,6 +30,9 @@ class Kind(StrEnum):
     STEP = "step"
     CHILD = "child"
     TRIGGER = "trigger"
+    BATCH = "batch"
+    WAIT = "wait"
+    END = "end"  # how another run has ended; its key is that run's id
     SLEEP = "sleep"
     EVENT = "event"
     PATCH = "patch"
@@ -64,6 +67,23 @@ class Entry:
     args: str = ""  # digest of the arguments (rule I3)
     data: Json = None  # the value, the error, or what the phase needs
     took_ms: int = 0  # from the start of this attempt to the entry, as far as that is known
+
+
+@hot_record
+class RunEnd:
+    """How another run has ended, as a run that waited for it has recorded it."""
+
+    phase: str  # DONE, FAILED or CANCELLED
+    run_id: str
+    name: str  # of its task
+    at_ms: int
+    result: bytes  # as its storage has it
+
+
+def encode_end(end: RunEnd) -> bytes:
+    """The entry as bytes; the result stands in it as it came."""
+    line: list[str | int] = [FORMAT, Kind.END, end.phase, end.run_id, end.name, end.at_ms, "", 0]
+    return _line(line) + b"\n" + end.result
 
 
 def encode(codec: Codec, entry: Entry) -> bytes:

@@ -29,6 +29,7 @@ from flowkit.records import Delivery, RunQuery, RunStatus
 from flowkit.registry import TaskSpec
 from flowkit.reopening import keys_to_retry
 from flowkit.run import current
+from flowkit.spawning import Start
 from flowkit.storage import Storage, open_storage
 from flowkit.tasks import Runnable
 from flowkit.worker import Closing, Worker, queues_from, workers_from
@@ -180,7 +181,7 @@ class Flow:
         """Start a task in the background; durable when this returns."""
         if _inside_a_task():
             return task.trigger(*args, **kwargs)
-        return RunHandle(self.engine, self.submit_spec(spec_of_task(task), args, kwargs))
+        return RunHandle(self.engine, self.submit_spec(spec_of_task(task), args, kwargs), task.id)
 
     def run_spec(self, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
         """Run here, to the end."""
@@ -216,6 +217,15 @@ class Flow:
         if self._worker is not None:
             self._worker.poke()
         return new.run_id
+
+    def submit_batch(self, starts: Sequence[Start]) -> tuple[str, ...]:
+        """Put many runs into their queues; returns their ids."""
+        engine = self.engine
+        runs = [engine.new_run(start.spec, start.args, start.kwargs) for start in starts]
+        engine.create_all(runs)
+        if self._worker is not None:
+            self._worker.poke()
+        return tuple(new.run_id for new in runs)
 
     # ---- runs -------------------------------------------------------------------------------------------------
 

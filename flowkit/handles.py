@@ -4,48 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from typing import Generic, TypeVar, cast
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, Final, Generic, TypeVar
 
-from flowkit.documents import describe_error
-from flowkit.durations import Duration, seconds
-from flowkit.effects import Raised
-from flowkit.engine import LONGEST_VIRTUAL_WAIT_S, LONGEST_WAIT_S, Engine
-from flowkit.errors import ResultTimeout, RunNotFound
+from flowkit.durations import Duration
+from flowkit.engine import Engine
+from flowkit.errors import RunNotFound
 from flowkit.following import items_of, items_of_async
-from flowkit.frozen import frozen
 from flowkit.items import Item
-from flowkit.records import Delivery, Message, MessageKind, RunStatus, Snapshot
+from flowkit.joining import Goal
+from flowkit.records import Delivery, Message, MessageKind, RunStatus
+from flowkit.waiting import RunResult, task_frame, wait_in_task, wait_in_task_async, wait_outside
 
 R = TypeVar("R")
-
-
-@frozen
-class RunResult(Generic[R]):
-    """How a run ended; never raises by itself."""
-
-    run_id: str
-    status: RunStatus
-    output: R | None = None
-    error: BaseException | None = None
-
-    @property
-    def ok(self) -> bool:
-        """True if the run succeeded."""
-        return self.status is RunStatus.SUCCEEDED
-
-    def unwrap(self) -> R:
-        """The output, or raises the error."""
-        if self.error is not None:
-            raise self.error
-        return cast("R", self.output)
+UNKNOWN_TASK: Final = "run"  # the name of a wait for a run of which nothing but its id is known
 
 
 class RunHandle(Generic[R]):
     """A run, by its id. Making one reads nothing."""
 
-    def __init__(self, engine: Engine, run_id: str) -> None:
+    def __init__(self, engine: Engine, run_id: str, task_id: str = UNKNOWN_TASK) -> None:
         self._engine = engine
+        self._task_id = task_id
         self.id = run_id
 
     def __repr__(self) -> str:
@@ -87,24 +67,15 @@ class RunHandle(Generic[R]):
     def wait_for_completion(self, timeout: Duration | None = None) -> RunResult[R]:
         """Wait until the run has ended (or is blocked) and tell how; never raises for a failed run.
 
+        Inside a task the wait is recorded, and the run that waits is let go of meanwhile.
+
         Raises:
             ResultTimeout: it is not finished in time; it goes on.
         """
-        engine = self._engine
-        deadline_ms = None
-        if timeout is not None:
-            deadline_ms = engine.clock.now_ms() + round(seconds(timeout, "timeout") * 1000)
-        while True:
-            snapshot = engine.snapshot(self.id)
-            if snapshot.result is not None:
-                return self._result_of(snapshot)
-            wait_s = LONGEST_VIRTUAL_WAIT_S if engine.clock.virtual else LONGEST_WAIT_S
-            if deadline_ms is not None:
-                left_s = (deadline_ms - engine.clock.now_ms()) / 1000
-                if left_s <= 0:
-                    raise ResultTimeout(f"run {self.id!r} is {snapshot.header.status} after {timeout!s}; it goes on")
-                wait_s = min(wait_s, left_s)
-            engine.storage.wait_for_run(self.id, snapshot.header.revision, wait_s)
+        frame = task_frame()
+        if frame is None:
+            return wait_outside(self._engine, (self.id,), timeout, Goal())[0]
+        return wait_in_task(frame, self._engine, self._task_id, (self.id,), timeout, Goal())[0]
 
     def items(self, after: int = 0, *, follow: bool = False) -> Iterator[Item]:
         """What the run has emitted, its side work's failures and its changes of status, in order.
@@ -117,16 +88,6 @@ class RunHandle(Generic[R]):
             RunNotFound: there is no such run.
         """
         return items_of(self._engine, self.id, after, follow=follow)
-
-    def _result_of(self, snapshot: Snapshot) -> RunResult[R]:
-        header, raw = snapshot.header, snapshot.result
-        assert raw is not None  # callers have looked
-        if header.status is RunStatus.BLOCKED:
-            return RunResult(self.id, header.status, None, describe_error(self._engine.codec, raw))
-        outcome = self._engine.outcome_of(header.task, raw)
-        if isinstance(outcome, Raised):
-            return RunResult(self.id, header.status, None, outcome.error)
-        return RunResult(self.id, header.status, cast("R", outcome.value))
 
 
 class AioRunHandle(Generic[R]):
@@ -144,14 +105,30 @@ class AioRunHandle(Generic[R]):
         """Ask the run to stop; False if it had finished already."""
         return await asyncio.to_thread(self._handle.cancel)
 
-    async def result(self, timeout: Duration | None = None) -> R:
+    def result(self, timeout: Duration | None = None) -> Coroutine[Any, Any, R]:
         """The value that the run returned, or raises what it raised."""
-        return (await self.wait_for_completion(timeout)).unwrap()
+        return _value(self.wait_for_completion(timeout))
 
-    async def wait_for_completion(self, timeout: Duration | None = None) -> RunResult[R]:
+    def wait_for_completion(self, timeout: Duration | None = None) -> Coroutine[Any, Any, RunResult[R]]:
         """Wait until the run has ended and tell how."""
-        return await asyncio.to_thread(self._handle.wait_for_completion, timeout)
+        handle, frame = self._handle, task_frame()
+        if frame is None:
+            return asyncio.to_thread(_wait_outside, handle, timeout)
+        engine, task_id = handle._engine, handle._task_id  # noqa: SLF001  # its other half
+        return _first(wait_in_task_async(frame, engine, task_id, (self.id,), timeout, Goal()))
 
     def items(self, after: int = 0, *, follow: bool = False) -> AsyncIterator[Item]:
         """What the run has emitted, its side work's failures and its changes of status, in order."""
         return items_of_async(self._handle._engine, self.id, after, follow=follow)  # noqa: SLF001  # its other half
+
+
+def _wait_outside(handle: RunHandle[R], timeout: Duration | None) -> RunResult[R]:
+    return wait_outside(handle._engine, (handle.id,), timeout, Goal())[0]  # noqa: SLF001  # its other half
+
+
+async def _first(results: Coroutine[Any, Any, list[RunResult[R]]]) -> RunResult[R]:
+    return (await results)[0]
+
+
+async def _value(result: Coroutine[Any, Any, RunResult[R]]) -> R:
+    return (await result).unwrap()

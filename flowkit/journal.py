@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from attrs import define, field
 
 from flowkit.codec import Codec, Json
-from flowkit.entries import RUN_KEY, Entry, Kind, Line, Phase, split_all
+from flowkit.entries import RUN_KEY, Entry, Kind, Line, Phase, RunEnd, split_all
 from flowkit.errors import NonDeterminismError
 
-_DONE, _ITEM = Phase.DONE.value, Kind.ITEM.value
+_DONE, _ITEM, _END = Phase.DONE.value, Kind.ITEM.value, Kind.END.value
+_ASIDE = frozenset({_ITEM, _END})  # entries that belong to no operation
+END_OF = "end:"  # before the id of a run whose end a retry forgets
 _SETTLED = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED})
 _SHOWN = 5  # recorded operations that an error names
 
@@ -69,8 +71,10 @@ class Journal:
     due: deque[int] = field(factory=deque)  # positions of outcomes, in the order in which they must be delivered (I4)
     body_attempts: int = 0
     body_retry_at_ms: int = 0
+    reopenings: int = 0
     reopened: set[str] = field(factory=set)  # operations that a retry of the run has made to run again
     items: set[str] = field(factory=set)  # keys of what was emitted
+    ends: dict[str, RunEnd] = field(factory=dict)  # how runs that were waited for have ended, by their ids
     ends_waiting: bool = False  # its last entry says that the run went to wait
     rollback: Entry | None = None  # of the whole run, once it has begun (rule G3)
 
@@ -103,7 +107,7 @@ class Journal:
         for line, payload in split_all(entries):
             position += 1  # measured: enumerate makes a tuple of each pair
             _, kind, phase, key, name, at_ms, args, took_ms = line
-            if phase == _DONE and kind != _ITEM and key not in found:
+            if phase == _DONE and kind not in _ASIDE and key not in found:
                 found[key] = Past(kind, name, args, position, key, phase, at_ms, took_ms, payload, codec, True)  # noqa: FBT003  # settled
             else:
                 self._add(codec, line, payload, position)
@@ -115,8 +119,11 @@ class Journal:
         if key == RUN_KEY:
             self._add_of_run(Entry(kind, phase, key, name, at_ms, args, codec.loads(payload), took_ms))
             return
-        if kind == Kind.ITEM:
+        if kind == _ITEM:
             self.items.add(key)
+            return
+        if kind == _END:
+            self.ends[key] = RunEnd(phase, key, name, at_ms, payload)
             return
         before = self.past.get(key)
         past = Past(kind, name, args, position, key, phase, at_ms, took_ms, payload, codec, phase in _SETTLED)
@@ -134,12 +141,14 @@ class Journal:
             case Phase.ATTEMPT:
                 self.body_attempts, self.body_retry_at_ms = attempt_of(entry.data)
             case Phase.REOPENED:
+                self.reopenings += 1
                 self.reopened.update(reopened_keys(entry))
                 self.body_attempts = self.body_retry_at_ms = 0
                 for key in self.reopened:
                     past = self.past.get(key)
-                    if past is not None and past.phase == Phase.FAILED:
+                    if past is not None and (past.phase == Phase.FAILED or past.kind == Kind.WAIT):
                         del self.past[key]
+                    self.ends.pop(key.removeprefix(END_OF), None)
             case Phase.ROLLBACK:
                 self.rollback = entry
             case _:  # how a former failure ended; a reopening follows

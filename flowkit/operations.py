@@ -20,11 +20,13 @@ from flowkit.entries import Entry, Kind, Phase, encode, encode_done
 from flowkit.errors import RunBlocked, SerializationError, StepError, StepInterrupted, StepTimeout
 from flowkit.frozen import frozen, hot_record
 from flowkit.journal import Past, attempt_entry
+from flowkit.kinship import cancel_children
 from flowkit.retry import Retry, RetryPolicy, delay_after
 from flowkit.run import Blocked, Cancelled, LeaveScope, RollingBack, Run, Scope, Undo, UndoScope
 
 ONCE = Retry(attempts=1)
 _DONE, _CANCELLED = Phase.DONE.value, Phase.CANCELLED.value
+_CHILDREN_FIRST = frozenset({Kind.CHILD, Kind.WAIT})  # E2: a child is cancelled before its parent hears of it
 
 
 @frozen
@@ -136,10 +138,11 @@ def remember_undo(
     value: object,
     args: tuple[object, ...],
     kwargs: Mapping[str, object],
+    nth: int = 0,
 ) -> None:
-    """A completed operation can be taken back from now on (rule G1)."""
+    """A completed operation can be taken back from now on (rule G1); `nth` of those completed at one position."""
     undo_args, undo_kwargs = spec.arguments(value, args, kwargs)
-    saga.undos.append(Undo(key, name, (position, 0), spec.fn, spec.is_async, spec.policy, undo_args, undo_kwargs))
+    saga.undos.append(Undo(key, name, (position, nth), spec.fn, spec.is_async, spec.policy, undo_args, undo_kwargs))
 
 
 def instead(run: Run, scope: Scope, saga: UndoScope, kind: Kind, key: str, name: str) -> Operation[NoReturn] | None:
@@ -154,7 +157,7 @@ def instead(run: Run, scope: Scope, saga: UndoScope, kind: Kind, key: str, name:
     if run.journal.rollback is not None:
         run.stop(RollingBack())
         raise asyncio.CancelledError  # an async body is being cancelled: go down with it
-    if kind is not Kind.CHILD and run.cancel_wanted(scope):  # E2: a child is cancelled before its parent hears of it
+    if kind not in _CHILDREN_FIRST and run.cancel_wanted(scope):
         return cancel_here(run, scope, kind, key, name)
     if run.deadline_ms is not None and run.clock.now_ms() >= run.deadline_ms:
         return _out_of_time(run, name)
@@ -277,7 +280,7 @@ def noted(run: Run, kind: str, key: str, name: str, error: BaseException, attemp
 def cancel_here(run: Run, scope: Scope, kind: Kind, key: str, name: str) -> Operation[NoReturn]:
     """Record that cancellation reaches the body at this operation, and raise it there, once (rule E2)."""
     entry = Entry(kind, Phase.CANCELLED, key, name, run.clock.now_ms())
-    yield _record(run, entry)
+    yield evolve(_record(run, entry), send=cancel_children(run))
     raise cancellation(run, scope)
 
 

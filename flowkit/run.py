@@ -20,7 +20,7 @@ from attrs import define, field
 from flowkit.clock import Clock
 from flowkit.codec import Codec
 from flowkit.committer import Change, Committer, Writer
-from flowkit.effects import ChildAnswer, Effect
+from flowkit.effects import ChildAnswer, Effect, Inquire, Standing
 from flowkit.errors import AmbiguousOrder, FlowkitError, LeaseLost
 from flowkit.frozen import frozen
 from flowkit.journal import Journal, Past
@@ -250,6 +250,14 @@ live: set[Run] = set()
 """Runs whose body is on a stack of this process; asked only when a step is called outside of any."""
 
 
+@define(eq=False)
+class Child:
+    """A run that a run has triggered, as its parent sees it."""
+
+    task: str
+    remember_undo: Callable[[UndoScope, str, int, int, bytes], None] | None = None  # how to take it back (rule G1)
+
+
 # ---- the run --------------------------------------------------------------------------------------------------------
 
 
@@ -332,6 +340,9 @@ class Services(Protocol):
     def tell(self, run_id: str, message: Message) -> Delivery:
         """Send a run a message."""
 
+    def inquire(self, parent: Run, question: Inquire) -> Mapping[str, Standing]:
+        """Look at runs that a run waits for, or is about to start."""
+
     def run_child(self, parent: Run, new: NewRun, *, reopen: bool) -> ChildAnswer:
         """Run a child in its parent's place, blocking."""
 
@@ -372,6 +383,9 @@ class Run:
     timed_out: bool = False  # the task's timeout has been raised in the body
     handled: bool = False  # a durable operation was called while an error was being handled (rule R3)
     failed_delivered: bool = False  # a final step failure has reached the body (rule R3)
+    children: dict[str, Child] = field(factory=dict)  # the runs that this incarnation has triggered, or found triggered
+    child_errors: dict[int, list[str]] = field(factory=dict)  # what their failures, by id(), make a retry forget
+    kept_errors: list[BaseException] = field(factory=list)  # so that no other error gets the id of one of them
     numbers: dict[str, Iterator[int]] = field(factory=dict)  # of what steps emit and send, by attempt
     fresh_failures: list[str] = field(factory=list)  # failures after which nothing more was called
     ambient: BaseException | None = None  # what was being handled around the body when it started

@@ -4,45 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Generic, ParamSpec, Self, TypeVar, cast, overload
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from attrs import evolve
 
 from flowkit.active import active_flow
+from flowkit.batches import Batch
 from flowkit.binding import Bound
-from flowkit.calls import (
-    compare_arguments,
-    perform_call,
-    perform_call_async,
-    recall,
-    recall_undo,
-    refuse_foreign_task,
-    require_async,
-    take_key,
-)
-from flowkit.children import ChildCall, child_operation, child_run_id, reply_id, trigger_operation
 from flowkit.cron import Cron, cron_from, takes_tick
-from flowkit.documents import ReplyTo
 from flowkit.durations import Duration, seconds
-from flowkit.effects import Operation
 from flowkit.engine import Engine
-from flowkit.entries import Kind
-from flowkit.errors import ConfigurationError, NotAllowedInStep, WrongColour
+from flowkit.errors import ConfigurationError
 from flowkit.functions import is_async_function, require_function
 from flowkit.handles import RunHandle
-from flowkit.journal import Past
 from flowkit.limits import Concurrency, concurrency_from
-from flowkit.operations import instead
-from flowkit.records import Grant, NewRun
 from flowkit.registry import TaskSpec, task_spec, tasks
 from flowkit.retry import RetryPolicy, policy_from
-from flowkit.run import Frame, Run, Scope, current
+from flowkit.run import current
 from flowkit.saga import undo_spec
+from flowkit.spawning import (
+    Start,
+    call_child,
+    call_child_async,
+    engine_of,
+    trigger_batch,
+    trigger_batch_async,
+    trigger_child,
+    trigger_child_async,
+)
+from flowkit.waiting import RunResult, trigger_and_wait_async
 
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., object])
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Takes(Protocol[T_contra, R_co]):
+    """What can be called with one argument: items of a batch need not be bound then."""
+
+    def __call__(self, item: T_contra, /) -> R_co:
+        """Call it."""
 
 
 class Runnable(Generic[P, R]):
@@ -121,17 +126,37 @@ class Runnable(Generic[P, R]):
         return undo
 
     def trigger(self, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
-        """Put a run into its queue; it is durable when this returns (rule X1)."""
-        frame = current.get()
-        if frame is not None and frame.step_key is not None:
-            raise NotAllowedInStep(
-                f"task {self.spec.id!r} was triggered inside step {frame.step_name!r}, where a retry would trigger it "
-                "again; trigger it in the task, between steps"
-            )
+        """Put a run into its queue; it is durable when this returns (rule X1).
+
+        Inside a task the run is a child: a replay finds it again, and waiting for it lets go of the run that waits.
+        """
+        frame, start = current.get(), Start(self.spec, args, kwargs)
         if frame is not None:
-            return RunHandle(_engine_of(frame.run), _trigger_child(frame, self.spec, args, kwargs))
+            return RunHandle(engine_of(frame.run), trigger_child(frame, start), self.spec.id)
         flow = active_flow()
-        return RunHandle(flow.engine, flow.submit_spec(self.spec, args, kwargs))
+        return RunHandle(flow.engine, flow.submit_spec(self.spec, args, kwargs), self.spec.id)
+
+    def trigger_and_wait(self, *args: P.args, **kwargs: P.kwargs) -> RunResult[R]:
+        """Put a run into its queue and wait until it has ended; never raises for a failed run."""
+        return self.trigger(*args, **kwargs).wait_for_completion()
+
+    @overload
+    def batch_trigger(self, items: Iterable[Bound[R]]) -> Batch[R]: ...
+    @overload
+    def batch_trigger(self: Takes[T, R], items: Iterable[T]) -> Batch[R]: ...
+
+    def batch_trigger(self, items: Iterable[Any]) -> Batch[Any]:  # the overloads say what
+        """Put a run for each item into its queue, all in one change, or in a few if they are very many.
+
+        Args:
+            items: one argument each, or `task.bind(...)` for more; what is bound may have options of its own.
+        """
+        starts = _starts(self.spec, items)
+        frame = current.get()
+        if frame is not None:
+            return Batch(engine_of(frame.run), self.spec.id, trigger_batch(frame, self.spec, starts))
+        flow = active_flow()
+        return Batch(flow.engine, self.spec.id, flow.submit_batch(starts))
 
     @property
     def aio(self) -> AioTask[P, R]:
@@ -156,7 +181,7 @@ class Task(Runnable[P, R]):
             return cast("R", active_flow().run_spec(self.spec, args, kwargs))
         if frame.step_key is not None:  # I5: inside a step it is just its function
             return cast("R", self.spec.fn(*args, **kwargs))
-        return cast("R", _call_child(frame, self.spec, args, kwargs))
+        return cast("R", call_child(frame, Start(self.spec, args, kwargs)))
 
 
 class AsyncTask(Runnable[P, R]):
@@ -181,9 +206,55 @@ class AioTask(Generic[P, R]):
         """Run it to its end, awaited."""
         return cast("Coroutine[Any, Any, R]", _call_async(self._task.spec, args, kwargs))
 
-    async def trigger(self, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
+    def trigger(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, RunHandle[R]]:
         """Put a run into its queue; it is durable when this returns."""
-        return await asyncio.to_thread(self._task.trigger, *args, **kwargs)
+        frame, spec = current.get(), self._task.spec
+        if frame is None or frame.step_key is not None:
+            return asyncio.to_thread(self._task.trigger, *args, **kwargs)
+        return _handle(engine_of(frame.run), spec.id, trigger_child_async(frame, Start(spec, args, kwargs)))
+
+    def trigger_and_wait(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, RunResult[R]]:
+        """Put a run into its queue and wait until it has ended; never raises for a failed run."""
+        frame, spec = current.get(), self._task.spec
+        if frame is None or frame.step_key is not None:
+            return asyncio.to_thread(self._task.trigger_and_wait, *args, **kwargs)
+        return trigger_and_wait_async(frame, engine_of(frame.run), Start(spec, args, kwargs))
+
+    @overload
+    def batch_trigger(self, items: Iterable[Bound[R]]) -> Coroutine[Any, Any, Batch[R]]: ...
+    @overload
+    def batch_trigger(self: Takes[T, Coroutine[Any, Any, R]], items: Iterable[T]) -> Coroutine[Any, Any, Batch[R]]: ...
+
+    def batch_trigger(self, items: Iterable[Any]) -> Coroutine[Any, Any, Batch[Any]]:  # the overloads say what
+        """Put a run for each item into its queue, all in one change, or in a few if they are very many."""
+        frame, spec = current.get(), self._task.spec
+        starts = _starts(spec, items)
+        if frame is None or frame.step_key is not None:
+            return asyncio.to_thread(self._task.batch_trigger, items)
+        return _batch(engine_of(frame.run), spec.id, trigger_batch_async(frame, spec, starts))
+
+
+async def _handle(engine: Engine, task_id: str, run_id: Coroutine[Any, Any, str]) -> RunHandle[Any]:
+    return RunHandle(engine, await run_id, task_id)
+
+
+async def _batch(engine: Engine, task_id: str, run_ids: Coroutine[Any, Any, tuple[str, ...]]) -> Batch[Any]:
+    return Batch(engine, task_id, await run_ids)
+
+
+def _starts(spec: TaskSpec, items: Iterable[object]) -> list[Start]:
+    """The runs of a batch."""
+    starts = []
+    for place, item in enumerate(items):
+        if not isinstance(item, Bound):
+            starts.append(Start(spec, (item,), {}))
+        elif isinstance(item.target, Runnable) and item.target.spec.id == spec.id:
+            starts.append(Start(item.target.spec, item.args, item.kwargs))
+        else:
+            raise ConfigurationError(
+                f"task {spec.id!r}: batch_trigger takes runs of this task, and item {place} is one of {item.name!r}"
+            )
+    return starts
 
 
 _MOST_PRIORITY = 1_000
@@ -195,114 +266,13 @@ def _call_async(spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, o
         return active_flow().run_spec_async(spec, args, kwargs)
     if frame.step_key is not None:
         return _plainly(spec, args, kwargs)
-    return _call_child_async(frame, spec, args, kwargs)
+    return call_child_async(frame, Start(spec, args, kwargs))
 
 
 async def _plainly(spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
     if spec.is_async:
         return await spec.fn(*args, **kwargs)  # type: ignore[misc]  # an async function
     return await asyncio.to_thread(spec.fn, *args, **kwargs)
-
-
-# ---- child runs -----------------------------------------------------------------------------------------------------
-
-
-def _call_child(frame: Frame, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
-    run, scope = frame.run, frame.scope
-    if not frame.owned_here():
-        refuse_foreign_task(spec.id)
-    key = take_key(frame, spec.key)
-    past, digest = _recall_child(run, scope, key, spec, args, kwargs)
-    return perform_call(run, scope, past, spec.hint, lambda: _child_operation(frame, key, digest, spec, args, kwargs))
-
-
-def _call_child_async(
-    frame: Frame, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> Coroutine[Any, Any, object]:
-    run, scope = frame.run, frame.scope
-    if spec.is_async and not run.is_async:
-        raise WrongColour(
-            f"task {spec.id!r} is async and cannot be awaited in {run.task_id!r}, a plain `def`. "
-            "Make the calling task `async def`"
-        )
-    require_async(run, spec.id)
-    if not frame.owned_here():
-        refuse_foreign_task(spec.id)
-    key = take_key(frame, spec.key)
-    past, digest = _recall_child(run, scope, key, spec, args, kwargs)
-    assert run.body is not None  # the calling task is the body's
-    run.body.created += 1
-    return perform_call_async(
-        run, scope, past, spec.hint, lambda: _child_operation(frame, key, digest, spec, args, kwargs)
-    )
-
-
-def _recall_child(
-    run: Run, scope: Scope, key: str, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> tuple[Past | None, str]:
-    past = recall(run, Kind.CHILD, key, spec.id)
-    digest = spec.digest(args, kwargs, run.codec)
-    if past is not None:
-        compare_arguments(run, past, digest)
-        recall_undo(run, scope.saga, spec.undo, past, spec.hint, args, kwargs)
-    return past, digest
-
-
-def _child_operation(
-    frame: Frame, key: str, digest: str, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> Operation[object]:
-    run = frame.run
-    other = instead(run, frame.scope, frame.scope.saga, Kind.CHILD, key, spec.id)
-    if other is not None:
-        return other
-    engine, saga = _engine_of(run), frame.scope.saga
-    make = functools.partial(_child_run, run, key, spec, args, kwargs, engine.grant())
-    return child_operation(run, frame.scope, ChildCall(key, digest, spec.hint, make, spec.undo, args, kwargs, saga))
-
-
-def _child_run(
-    run: Run,
-    key: str,
-    spec: TaskSpec,
-    args: tuple[object, ...],
-    kwargs: Mapping[str, object],
-    grant: Grant | None,
-) -> NewRun:
-    return _engine_of(run).new_run(
-        spec,
-        args,
-        kwargs,
-        run_id=spec.run_id or child_run_id(run, key),
-        parent=run.id,
-        reply=ReplyTo(run.id, reply_id(run, key)),
-        grant=grant,
-    )
-
-
-def _engine_of(run: Run) -> Engine:
-    engine = run.services
-    assert isinstance(engine, Engine)  # runs are advanced by an engine; `run` knows it by a narrower protocol
-    return engine
-
-
-def _trigger_child(frame: Frame, spec: TaskSpec, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
-    """Trigger inside a task: recorded together with the child, so that a replay does not trigger it again (E3)."""
-    run, scope = frame.run, frame.scope
-    if not frame.owned_here():
-        refuse_foreign_task(spec.id)
-    key = take_key(frame, spec.key)
-    past = recall(run, Kind.TRIGGER, key, spec.id)
-    digest = spec.digest(args, kwargs, run.codec)
-    if past is not None:
-        compare_arguments(run, past, digest)
-
-    def operation() -> Operation[object]:
-        other = instead(run, scope, scope.saga, Kind.TRIGGER, key, spec.id)
-        if other is not None:
-            return other
-        return trigger_operation(run, scope, key, digest, lambda: _child_run(run, key, spec, args, kwargs, None))
-
-    return str(perform_call(run, scope, past, str, operation))
 
 
 # ---- the decorator --------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from flowkit.registry import tasks
 from flowkit.run import Blocked, Detached, Revoked, RollingBack, Suspended
 from flowkit.scheduler import Scheduler
 from flowkit.signals import on_signals
+from flowkit.slots import in_use
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Worker:
         self._presence = Presence(engine, self._queues, concurrency, liveness)
         self._changed = threading.Condition()
         self._busy = 0  # runs that are advanced
+        self._lent = 0  # of those, the ones that wait on their thread for other runs, and need no place meanwhile
         self._looking = False  # a claim is under way, and may find more of them
         self._stopping = False
         self._poked = False
@@ -179,7 +181,7 @@ class Worker:
             with self._changed:
                 if self._stopping:
                     return
-                free, self._poked = self._concurrency - self._busy, False
+                free, self._poked = self._concurrency - self._busy + self._lent, False
                 self._looking = True
             try:
                 wait_s = self._look(free)
@@ -237,7 +239,7 @@ class Worker:
                     return
                 log.debug("no hints from the storage: %s", error)
                 threading.Event().wait(AFTER_AN_ERROR_S)
-            if self._busy < self._concurrency:
+            if self._busy - self._lent < self._concurrency:
                 self.poke()
 
     # ---- advancing --------------------------------------------------------------------------------------------
@@ -261,6 +263,7 @@ class Worker:
 
     def _advance(self, start: Start) -> None:
         advancing_for.set(self)
+        in_use.set(_Place(self))
         began_s = time.monotonic()
         try:
             self._tell(start, self._engine.advance(start), began_s)
@@ -271,6 +274,7 @@ class Worker:
 
     async def _advance_async(self, start: Start) -> None:
         advancing_for.set(self)
+        in_use.set(_Place(self))
         began_s = time.monotonic()
         try:
             self._tell(start, await self._engine.advance_async(start), began_s)
@@ -336,6 +340,29 @@ def workers_from(concurrency: int, where: str) -> int:
     if type(concurrency) is not int or concurrency < 1:
         raise ConfigurationError(f"{where}: {concurrency!r} is no whole number, 1 or more")
     return concurrency
+
+
+class _Place:
+    """The place of one run (see `flowkit.slots`); several of its threads may wait for others at once."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._waiting = 0
+
+    def lend(self) -> None:
+        """Another run may have it for a while."""
+        self._count(1)
+
+    def take_back(self) -> None:
+        """The run that it belongs to goes on, if need be beside the one that has its place now."""
+        self._count(-1)
+
+    def _count(self, step: int) -> None:
+        worker = self._worker
+        with worker._changed:  # noqa: SLF001  # a part of it
+            was_waiting, self._waiting = self._waiting > 0, self._waiting + step
+            worker._lent += (self._waiting > 0) - was_waiting  # noqa: SLF001  # as above
+        worker.poke()
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

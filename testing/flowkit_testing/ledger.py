@@ -8,7 +8,7 @@ from attrs import define, field
 
 from flowkit.codec import Codec
 from flowkit.entries import RUN_KEY, Entry, Phase, decode, split
-from flowkit.journal import attempt_of
+from flowkit.journal import END_OF, attempt_of
 from flowkit.records import Commit, Done, Finish, Lease, Verdict
 from flowkit_testing.checks import Check
 
@@ -74,7 +74,7 @@ class Ledger:
         if entry.key == RUN_KEY:
             if entry.phase == Phase.REOPENED and isinstance(entry.data, dict):
                 for key in entry.data.get("keys") or ():  # type: ignore[union-attr]  # a list, as flowkit writes it
-                    self.outcomes.pop((run_id, str(key)), None)
+                    self.outcomes.pop((run_id, str(key).removeprefix(END_OF)), None)
                     self.attempts.pop((run_id, str(key)), None)
             return
         if self.has_outcome(run_id, entry.key):

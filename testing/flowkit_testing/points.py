@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeVar, assert_never
 
 from attrs import asdict, define, field, frozen
 
-from flowkit.effects import Advance, Effect, End, Invoke, Listen, Pause, Post, Record, Reload, RunBody, Tell
+from flowkit.effects import Advance, Effect, End, Inquire, Invoke, Listen, Pause, Post, Record, Reload, RunBody, Tell
 from flowkit.journal import Past
 from flowkit.records import Finish
 from flowkit.run import Run
@@ -89,7 +89,7 @@ def _describe(effect: Effect) -> str:
             return f"record {effect.kind} {effect.name} ({effect.key}) {effect.phase}"
         case Post():
             return f"post {effect.kind} {effect.name} ({effect.key})"
-        case Pause() | Listen() | Tell():
+        case Pause() | Listen() | Tell() | Inquire():
             return f"{type(effect).__name__.lower()} {effect.name} ({effect.key})"
         case Advance():
             return f"child {effect.name} ({effect.key})"
