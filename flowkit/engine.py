@@ -399,14 +399,26 @@ class Engine:
         return ending
 
     def _wait(self, header: RunHeader) -> _Plan[None]:
-        """Wait until the run may have changed or comes due."""
-        now_ms = self.clock.now_ms()
-        until_due_s = LONGEST_WAIT_S if header.wake_at_ms is None else max(0.0, (header.wake_at_ms - now_ms) / 1000)
-        if self.clock.virtual:
-            self.clock.sleep(until_due_s)
-            return
-        wait_s = min(until_due_s, LONGEST_WAIT_S)
-        yield _Blocking(lambda: self.storage.wait_for_run(header.run_id, header.revision, wait_s))
+        """Wait until there may be something to do for the run: messages that are not enough are not looked at."""
+        began_ms = self.clock.now_ms()
+        while True:
+            wait_s = self._until_due_s(header)
+            if self.clock.virtual:
+                self.clock.sleep(wait_s)
+                return
+            wait = functools.partial(self.storage.wait_for_run, header.run_id, header.revision, wait_s)
+            found: RunHeader | None = yield _Blocking(wait)
+            if found is None or found.revision == header.revision or not _is_away(found):
+                return
+            if self.clock.now_ms() - began_ms >= LONGEST_WAIT_S * 1000:  # whoever has it may have died
+                return
+            header = found
+
+    def _until_due_s(self, header: RunHeader) -> float:
+        if header.wake_at_ms is None:
+            return LONGEST_WAIT_S
+        until_due_s = max(0.0, (header.wake_at_ms - self.clock.now_ms()) / 1000)
+        return until_due_s if self.clock.virtual else min(until_due_s, LONGEST_WAIT_S)
 
     def _child(self, parent: Run, new: NewRun, *, reopen: bool) -> _Plan[ChildAnswer]:
         reply = decode_input(self.codec, new.input).reply
@@ -493,6 +505,11 @@ class Engine:
         self._leases.close()
         self.committer.close()
         self.storage.close()
+
+
+def _is_away(header: RunHeader) -> bool:
+    """Whether the run waits, or is being advanced: neither is there anything to claim nor has it ended."""
+    return header.status is RunStatus.WAITING or header.worker is not None
 
 
 def _child_answer(parent: Run, run_id: str, reply: ReplyTo, ending: Ending | None) -> ChildAnswer | None:

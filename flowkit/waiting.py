@@ -16,7 +16,7 @@ from flowkit.errors import ResultTimeout, WrongColour
 from flowkit.frozen import frozen
 from flowkit.joining import Goal, JoinCall, join_operation
 from flowkit.journal import END_OF
-from flowkit.records import RunStatus, Snapshot
+from flowkit.records import RunHeader, RunStatus, Snapshot
 from flowkit.run import Detached, Frame, Run, Unwind, current
 from flowkit.slots import given_back
 from flowkit.spawning import Start, trigger_child_async
@@ -224,9 +224,18 @@ def wait_outside(engine: Engine, run_ids: Sequence[str], timeout: Duration | Non
             succeeded = sum(result.ok for result in found.values())
             if waits_for is None or not goal.missing(len(running), succeeded, len(found) - succeeded):
                 return [found.get(run_id) or RunResult(run_id, RunStatus.RUNNING) for run_id in run_ids]
-            header = waits_for.header
-            engine.storage.wait_for_run(header.run_id, header.revision, deadline.left_s(header.run_id, header.status))
-            _leave_if_closing()
+            _wait_for_change(engine, waits_for.header, deadline, until_ended=goal == Goal())
+
+
+def _wait_for_change(engine: Engine, header: RunHeader, deadline: Deadline, *, until_ended: bool) -> None:
+    """Wait for a run without reading it: what it is sent, and what it records meanwhile, may be much."""
+    while True:
+        left_s = deadline.left_s(header.run_id, header.status)
+        found = engine.storage.wait_for_run(header.run_id, header.revision, left_s)
+        _leave_if_closing()
+        if found is None or not until_ended or found.status.finished or found.status is RunStatus.BLOCKED:
+            return
+        header = found
 
 
 def _leave_if_closing() -> None:

@@ -181,8 +181,9 @@ class Worker:
             with self._changed:
                 if self._stopping:
                     return
-                free, self._poked = self._concurrency - self._busy + self._lent, False
+                free, self._poked = self._free(), False
                 self._looking = True
+                self._changed.notify_all()
             try:
                 wait_s = self._look(free)
             finally:
@@ -239,8 +240,18 @@ class Worker:
                     return
                 log.debug("no hints from the storage: %s", error)
                 threading.Event().wait(AFTER_AN_ERROR_S)
-            if self._busy - self._lent < self._concurrency:
-                self.poke()
+            self._poke_when_free()
+
+    def _poke_when_free(self) -> None:
+        """Pass a hint on when a place is free, and wait until it was taken: as long as all are taken it stays true."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._free() > 0)
+            self._poked = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._stopping or not self._poked)
+
+    def _free(self) -> int:
+        return self._concurrency - self._busy + self._lent
 
     # ---- advancing --------------------------------------------------------------------------------------------
 
