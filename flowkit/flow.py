@@ -234,7 +234,7 @@ class Flow:
         return RunHandle(self.engine, run_id)
 
     def cancel(self, run_id: str) -> bool:
-        """Ask a run to stop; False if it had finished already."""
+        """Ask a run to stop, as `RunHandle.cancel` does; False if it had finished already."""
         return self.handle(run_id).cancel()
 
     def send_event(self, run_id: str, name: str, payload: object = None, id: str | None = None) -> bool:

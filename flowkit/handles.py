@@ -45,7 +45,11 @@ class RunHandle(Generic[R]):
         return self._engine.snapshot(self.id).header.status
 
     def cancel(self) -> bool:
-        """Ask the run to stop; False if it had finished already."""
+        """Ask the run to stop; False if it had finished already.
+
+        A step that is running, sync or async, is not interrupted: it runs to its end and is recorded, and the
+        cancellation is raised at the task's next durable call (rule E2). A run that waits is cancelled at once.
+        """
         message = Message(f"cancel:{uuid.uuid4().hex}", MessageKind.CANCEL)
         delivery = self._engine.tell(self.id, message)
         if delivery is Delivery.MISSING:

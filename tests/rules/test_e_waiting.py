@@ -188,6 +188,30 @@ class TestCancellation:
         assert (outcome.ok, outcome.status) == (False, RunStatus.CANCELLED)
         assert isinstance(outcome.error, RunCancelled)
 
+    def test_an_async_step_is_not_interrupted(self, flow: Flow, aside: Executor) -> None:
+        """E2: a step that awaits something when its run is cancelled goes on to its end, and is recorded."""
+        ran: list[str] = []
+        begun, go_on = threading.Event(), threading.Event()
+
+        @step
+        async def effect(name: str) -> None:
+            begun.set()
+            await asyncio.to_thread(go_on.wait, PATIENCE_S)
+            ran.append(name)
+
+        @task
+        async def body() -> None:
+            await effect("first")
+            await effect("second")
+
+        running = aside.submit(flow.run, body.options(run_id="r"))
+        assert begun.wait(PATIENCE_S)
+        assert flow.cancel("r")
+        go_on.set()
+
+        assert isinstance(running.exception(PATIENCE_S), RunCancelled)
+        assert ran == ["first"]
+
     def test_it_is_stored(self, store: Store, colour: Colour) -> None:
         """E2: a cancellation survives the crash of the process that was told of it, and is seen at the same place."""
         ran: list[str] = []
