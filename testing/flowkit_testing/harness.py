@@ -77,6 +77,7 @@ class Harness:
         self._faults = Injector(always_replay=always_replay)
         self._lab = Lab(storage, self._faults)
         self._working = False
+        self.explorations: list[Exploration] = []
         self.flow: Flow = self._lab.start_process("the test").flow
         self._lab.start_process()
         self.clock.on_advance = self._settle
@@ -181,7 +182,9 @@ class Harness:
         )
         explorer = Explorer(subject, faults, failing, Budget.of(budget))
         only = self._only
-        return self._work(explorer.explore if only is None else lambda: explorer.replay(only))
+        found = self._work(explorer.explore if only is None else lambda: explorer.replay(only))
+        self.explorations.append(found)
+        return found
 
     def _make_storage(self) -> Storage:
         if self._given_make_storage is not None:

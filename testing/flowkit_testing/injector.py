@@ -7,9 +7,10 @@ from typing import TypeVar
 
 from attrs import define, evolve, field
 
-from flowkit.effects import Effect, Invoke
+from flowkit.effects import Effect, End, Invoke, RunBody
 from flowkit.journal import Past
-from flowkit.run import Run
+from flowkit.records import Finish
+from flowkit.run import Detached, Run, Unwind
 from flowkit_testing.faults import (
     Fail,
     Fault,
@@ -45,6 +46,7 @@ class Injector:
     by_attempt: bool = False
     of_scenario: int = 0  # how many of the faults of steps, from the first, belong to it
     late: Latecomers = field(factory=Latecomers)
+    _fresh: set[str] = field(factory=set)  # runs that have recorded something since their body began
     _decided: dict[tuple[str, str, int], StepFault | None] = field(factory=dict)
 
     def copy_by_attempt(self) -> Injector:
@@ -71,6 +73,8 @@ class Injector:
         for strike in self.strikes:
             strike.strike(moment, after=False)
         effect = moment.effect
+        if self.always_replay:
+            self._replay_before_the_end(moment, effect)
         if not isinstance(effect, Invoke):
             return effect
         planned = self._with_faults(moment, effect) if self.steps else effect
@@ -99,8 +103,16 @@ class Injector:
         for strike in self.strikes:
             strike.strike(moment, after=True)
         if self.always_replay and is_outcome(moment.effect):
+            self._fresh.add(moment.run.id)
             moment.run.close(Replayed("unwound after a recorded step"))
         return answer
+
+    def _replay_before_the_end(self, moment: Moment, effect: Effect) -> None:
+        """Unwind a body that ends after its last step has been recorded, too: nothing would replay that one."""
+        if isinstance(effect, RunBody):
+            self._fresh.discard(moment.run.id)
+        elif isinstance(effect, End) and isinstance(effect.then, Finish) and moment.run.id in self._fresh:
+            raise Unwind(Detached(Replayed("unwound before its end")))
 
     def over(self, moment: Moment) -> None:
         """An effect has been performed, or has failed."""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Generator, Iterator
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import pytest
 
 from flowkit.active import in_context
-from flowkit.storage import open_storage
+from flowkit.storage import Storage, open_storage
 from flowkit_testing.clusters import Cluster
 from flowkit_testing.harness import Harness, enter
 from flowkit_testing.points import schedule_of
+from flowkit_testing.reporting import Reporter, explorations_key, targets_of
 from flowkit_testing.servers import Server
+from flowkit_testing.storages import BUILT_IN, Hooks, StorageMaker
 
-_URLS = {"memory": "memory:", "disk": "disk:{path}?durability=process", "redis": "{server}?namespace={unique}"}
+_DEFAULT = "memory"
 _harness_key = pytest.StashKey[Harness]()
+_makers_key = pytest.StashKey[Mapping[str, StorageMaker]]()
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare what other plugins can add."""
+    pluginmanager.add_hookspecs(Hooks)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,9 +30,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("flowkit", "durable workflows")
     group.addoption(
         "--flowkit-storage",
-        default="memory",
+        default=_DEFAULT,
         metavar="NAMES",
-        help="run each test that uses `harness` on each of these storages: memory, disk, redis (default: memory)",
+        help="run each test that uses `harness` on each of these storages: memory, disk, redis, or what a plugin adds "
+        "(default: memory)",
     )
     group.addoption(
         "--flowkit-always-replay",
@@ -39,11 +46,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="TOKEN",
         help="let harness.explore try only the schedule of this token, which a failing exploration has printed",
     )
+    group.addoption(
+        "--flowkit-report",
+        default=None,
+        metavar="terminal|FILE.html",
+        help="show what explorations found, steps by crash points: in the terminal, as a page of HTML, or both, with a "
+        "comma (default: only what failed)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse options that mean nothing before a test has run."""
+    makers = dict(BUILT_IN)
+    for added in config.hook.pytest_flowkit_storages():
+        makers |= added
+    config.stash[_makers_key] = makers
     _storages(config)
+    config.pluginmanager.register(Reporter(targets_of(config)), "flowkit-reporter")
     token = config.getoption("--flowkit-replay")
     if token is not None:
         try:
@@ -55,30 +74,30 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test that uses a storage of the harness on each one asked for."""
     names = _storages(metafunc.config)
-    if "flowkit_storage_url" in metafunc.fixturenames and names != ["memory"]:
-        metafunc.parametrize("flowkit_storage_url", names, indirect=True)
+    if "flowkit_storage" in metafunc.fixturenames and names != [_DEFAULT]:
+        metafunc.parametrize("flowkit_storage", names, indirect=True)
 
 
 def _storages(config: pytest.Config) -> list[str]:
+    known = config.stash[_makers_key]
     names = [name.strip() for name in str(config.getoption("--flowkit-storage")).split(",") if name.strip()]
     for name in names:
-        if name not in _URLS:
-            raise pytest.UsageError(f"--flowkit-storage={name}: write one or more of {', '.join(_URLS)}")
-    return names or ["memory"]
+        if name not in known:
+            raise pytest.UsageError(f"--flowkit-storage={name}: write one or more of {', '.join(known)}")
+    return names or [_DEFAULT]
 
 
 @pytest.fixture
-def flowkit_storage_url(request: pytest.FixtureRequest) -> str:
-    """The storage that `harness` keeps its runs in."""
-    name = getattr(request, "param", "memory")
-    url = _URLS[name]
-    if "{server}" in url:
-        server: Server = request.getfixturevalue("flowkit_redis_server")
-        return url.format(server=server.url, unique=f"test-{uuid.uuid4().hex}")
-    if "{path}" in url:
-        path: Path = request.getfixturevalue("tmp_path")
-        return url.format(path=path / "flowkit")
-    return url
+def flowkit_storage(request: pytest.FixtureRequest) -> str:
+    """The name of the storage that `harness` keeps its runs in."""
+    return str(getattr(request, "param", _DEFAULT))
+
+
+@pytest.fixture
+def flowkit_make_storage(request: pytest.FixtureRequest, flowkit_storage: str) -> Callable[[], Storage]:
+    """Makes storages of that name, each of them empty and not opened yet."""
+    make = request.config.stash[_makers_key][flowkit_storage]
+    return lambda: open_storage(make(request))
 
 
 @pytest.fixture(scope="session")
@@ -89,11 +108,12 @@ def flowkit_redis_server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def harness(request: pytest.FixtureRequest, flowkit_storage_url: str) -> Generator[Harness]:
+def harness(request: pytest.FixtureRequest, flowkit_make_storage: Callable[[], Storage]) -> Generator[Harness]:
     """Runs tasks in virtual time and makes happen what should not; see `flowkit_testing.Harness`."""
-    storage = open_storage(flowkit_storage_url)
+    storage = flowkit_make_storage()
     made = Harness(
         storage,
+        make_storage=flowkit_make_storage,
         always_replay=bool(request.config.getoption("--flowkit-always-replay")),
         replay=request.config.getoption("--flowkit-replay"),
     )
@@ -116,9 +136,14 @@ def flowkit_redis_cluster() -> Iterator[Cluster]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Fail a test that asked for a fault which never happened."""
-    result = yield
-    made = pyfuncitem.stash.get(_harness_key, None)
+    """Fail a test that asked for a fault which never happened; keep what it has explored."""
+    try:
+        result = yield
+    finally:
+        made = pyfuncitem.stash.get(_harness_key, None)
+        if made is not None:
+            storage = str(pyfuncitem.funcargs.get("flowkit_storage", _DEFAULT))
+            pyfuncitem.stash[explorations_key] = [(storage, found) for found in made.explorations]
     if made is not None:
         made.check()
     return result

@@ -96,9 +96,9 @@ def test_without():
     assert twice.id
 """,
     )
-    result = pytester.runpytest("-p", "no:randomly", "-v", "--flowkit-storage=memory,disk")
-    result.assert_outcomes(passed=7)
-    result.stdout.fnmatch_lines(["*test_it?disk-after_commit? PASSED*"])
+    result = pytester.runpytest("-p", "no:randomly", "-v", "--flowkit-storage=memory,disk,redis")
+    result.assert_outcomes(passed=10)
+    result.stdout.fnmatch_lines(["*test_it?disk-after_commit? PASSED*", "*test_explore?redis? PASSED*"])
 
 
 def test_an_unknown_storage(pytester: pytest.Pytester) -> None:
@@ -106,6 +106,20 @@ def test_an_unknown_storage(pytester: pytest.Pytester) -> None:
     _write(pytester, "def test_it(harness):\n    pass\n")
     result = pytester.runpytest("--flowkit-storage=memroy")
     result.stderr.fnmatch_lines(["*--flowkit-storage=memroy: write one or more of memory, disk, redis*"])
+
+
+def test_a_storage_of_a_plugin(pytester: pytest.Pytester) -> None:
+    """A `conftest.py` can add a storage of its own, by a hook."""
+    _write(pytester, "def test_it(harness):\n    assert harness.run(twice, 2).output == 4\n")
+    pytester.makeconftest(
+        """
+        def pytest_flowkit_storages():
+            return {"mine": lambda request: f"disk:{request.getfixturevalue('tmp_path')}/mine"}
+        """
+    )
+    result = pytester.runpytest("-p", "no:randomly", "-v", "--flowkit-storage=mine")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*test_it?mine? PASSED*"])
 
 
 def test_replaying_always(pytester: pytest.Pytester) -> None:
@@ -131,7 +145,9 @@ def test_skips(harness):
 """,
     )
     pytester.runpytest("-p", "no:randomly").assert_outcomes(passed=2)
-    pytester.runpytest("-p", "no:randomly", "--flowkit-always-replay").assert_outcomes(passed=2)
+    result = pytester.runpytest("-p", "no:randomly", "--flowkit-always-replay")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*ReplayDiffers: step 'add' *other arguments*"])
 
 
 def test_one_schedule(pytester: pytest.Pytester) -> None:
@@ -145,20 +161,49 @@ def test_one_schedule(pytester: pytest.Pytester) -> None:
     result.stderr.fnmatch_lines(["*--flowkit-replay: 'nonsense' is no flowkit token*"])
 
 
-@pytest.mark.parametrize("options", [("-n2",), ("-p", "randomly", "-p", "no:anyio"), ("-p", "no:asyncio")], ids=str)
-def test_beside_other_plugins(options: tuple[str, ...], pytester: pytest.Pytester) -> None:
-    """xdist, randomly and asyncio do not disturb it."""
-    _write(
-        pytester,
-        """
+BESIDE = """
+import asyncio
 import pytest
 
-@pytest.mark.parametrize("number", range(6))
-def test_it(harness, number):
+@pytest.mark.parametrize("number", range(3))
+def test_sync(harness, number):
     harness.crash("add#2", at="before_commit")
     assert harness.run(twice, number).output == 2 * number
-""",
+
+{mark}
+async def test_async(harness):
+    harness.crash("add#2", at="before_commit")
+    assert (await harness.aio.run(twice, 2)).output == 4
+    assert harness.run(twice, 3).output == 6
+
+def test_explored(harness):
+    harness.explore(twice, 2).assert_safe()
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "mark"),
+    [
+        (("-n2", "--flowkit-storage=memory,redis", "--flowkit-always-replay"), ""),
+        (("-p", "randomly", "-p", "no:anyio"), ""),
+        (("-p", "no:asyncio", "-p", "anyio"), "@pytest.mark.anyio"),
+        (("-p", "anyio", "-o", "asyncio_mode=strict"), "@pytest.mark.asyncio"),
+    ],
+    ids=str,
+)
+def test_beside_other_plugins(options: tuple[str, ...], mark: str, pytester: pytest.Pytester) -> None:
+    """xdist, randomly, asyncio in either mode and anyio do not disturb it, nor it them."""
+    _write(pytester, BESIDE.replace("{mark}", mark))
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+        """
     )
     if "no:asyncio" in options:
         pytester.makepyprojecttoml('[tool.pytest]\nfilterwarnings = ["error"]\n')
-    pytester.runpytest_subprocess(*options).assert_outcomes(passed=6)
+    result = pytester.runpytest_subprocess(*options)
+    result.assert_outcomes(passed=10 if "--flowkit-storage=memory,redis" in options else 5)
