@@ -169,6 +169,8 @@ def _failed(run: Run, call: BodyCall, error: Exception) -> Operation[Ending | No
             entry = attempt_entry(Kind.RUN, RUN_KEY, run.task_id, now_ms, attempt, retry_at_ms, recorded)
             yield Record(Kind.RUN, Phase.ATTEMPT, run.task_id, RUN_KEY, (encode(run.codec, entry),))
             return None
+        if run.journal.uncalled:  # I3, G1: a rollback could not build the undos of what this body did not call
+            return (yield from _stop(run, call, Blocked(run.journal.failed_early(repr(error)))))
     return (yield from _roll_back(run, call, RunStatus.FAILED, error))
 
 

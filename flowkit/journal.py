@@ -181,14 +181,24 @@ class Journal:
         Raises:
             NonDeterminismError: if recorded operations were not called (rule I3).
         """
-        if not self.uncalled:
-            return
-        left = [f"{past.kind} {past.name!r} (operation {key})" for key, past in self.past.items() if not past.called]
-        raise NonDeterminismError(
-            f"the task ended without calling {len(left)} recorded operation(s): {', '.join(left[:_SHOWN])}"
-            f"{', ...' if len(left) > _SHOWN else ''}. Likely cause: the task's code changed while this run was under "
-            "way. Restore the calls, then resume with flow.retry(run_id)."
+        if self.uncalled:
+            raise NonDeterminismError(
+                f"the task ended without calling {self._left()}. Likely cause: the task's code changed while this run "
+                "was under way. Restore the calls, then resume with flow.retry(run_id)."
+            )
+
+    def failed_early(self, why: str) -> NonDeterminismError:
+        """What blocks a run whose code failed, for good, before it came to what is recorded (rule I3)."""
+        return NonDeterminismError(
+            f"the task's own code failed ({why}) before it had called {self._left()}, so these can neither be "
+            "gone on from nor undone. Likely cause: the code or its surroundings changed while this run was under way. "
+            "Mend that, then resume with flow.retry(run_id)."
         )
+
+    def _left(self) -> str:
+        left = [f"{past.kind} {past.name!r} (operation {key})" for key, past in self.past.items() if not past.called]
+        more = ", ..." if len(left) > _SHOWN else ""
+        return f"{len(left)} recorded operation(s): {', '.join(left[:_SHOWN])}{more}"
 
 
 def attempt_entry(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from typing import IO
 
 import click
 
+from flowkit.cli.check_command import check
 from flowkit.cli.exits import Exit, exit_for_error
 from flowkit.cli.loading import load_code
 from flowkit.cli.options import app_option, json_option, storage_option
@@ -17,13 +19,17 @@ from flowkit.codec import Json
 from flowkit.errors import FlowkitError, RunFinished
 from flowkit.flow import Flow
 from flowkit.following import Follower
+from flowkit.recording import export
 from flowkit.records import RunStatus
 from flowkit.registry import tasks
 
 
 @click.group()
 def runs() -> None:
-    """List, show, follow, cancel, retry, fork and prune runs."""
+    """List, show, follow, check, cancel, retry, fork and prune runs."""
+
+
+runs.add_command(check)
 
 
 @runs.command("list")
@@ -73,13 +79,24 @@ def list_runs(
 @click.argument("run_id")
 @click.option("--all", "everything", is_flag=True, help="Every step, however many there are.")
 @click.option("--values", is_flag=True, help="What each step returned.")
+@click.option(
+    "--export",
+    "file",
+    type=click.File("w", encoding="utf-8", lazy=True),
+    help="Write the whole run to a file (- for stdout), to be replayed elsewhere; payloads stay as they are stored.",
+)
 @storage_option
 @json_option
-def show(*, run_id: str, everything: bool, values: bool, storage: str | None, as_json: bool) -> None:
+def show(
+    *, run_id: str, everything: bool, values: bool, file: IO[str] | None, storage: str | None, as_json: bool
+) -> None:
     """Show a run: its input, its outcome, and its steps as a timeline."""
     with reported(as_json=as_json):
         with Flow(storage, worker=False) as flow:
             codec, snapshot = flow.engine.codec, flow.engine.load(run_id)
+        if file is not None:
+            file.write(export(snapshot))
+            return
         if as_json:
             emit(run_view(codec, snapshot))
             return

@@ -6,12 +6,16 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from flowkit import Flow
 from flowkit.active import in_context
 from flowkit.durations import Duration, seconds
 from flowkit.memory import MemoryStorage
+from flowkit.recording import read
+from flowkit.records import Snapshot
+from flowkit.rehearsal import Rehearsal, rehearse
 from flowkit.run import current
 from flowkit.storage import Storage
 from flowkit.tasks import Runnable
@@ -194,6 +198,17 @@ class Harness:
             return MemoryStorage()
         self._trials += 1
         return Namespace(self._storage, f"explored-{self._trials}-", capabilities)
+
+    def replay(self, recorded: Snapshot | Path | str) -> Rehearsal:
+        """Replay a recorded run against the code of today, as far as its record goes; `.assert_fine()` it.
+
+        Args:
+            recorded: a file that `flowkit runs show RUN_ID --export FILE` has written, or the run itself.
+        """
+        if not isinstance(recorded, Snapshot):
+            recorded = read(Path(recorded).read_text("utf-8"), str(recorded))
+        snapshot = recorded
+        return self._work(lambda: rehearse(snapshot, self._lab.codec))
 
     def report(self, run_id: str) -> RunReport[Any]:
         """A run by its id, such as one that a task has triggered."""

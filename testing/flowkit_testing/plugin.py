@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 
 import pytest
 
 from flowkit.active import in_context
-from flowkit.storage import Storage, open_storage
+from flowkit.storage import open_storage
 from flowkit_testing.clusters import Cluster
 from flowkit_testing.harness import Harness, enter
 from flowkit_testing.points import schedule_of
@@ -93,13 +93,6 @@ def flowkit_storage(request: pytest.FixtureRequest) -> str:
     return str(getattr(request, "param", _DEFAULT))
 
 
-@pytest.fixture
-def flowkit_make_storage(request: pytest.FixtureRequest, flowkit_storage: str) -> Callable[[], Storage]:
-    """Makes storages of that name, each of them empty and not opened yet."""
-    make = request.config.stash[_makers_key][flowkit_storage]
-    return lambda: open_storage(make(request))
-
-
 @pytest.fixture(scope="session")
 def flowkit_redis_server() -> Iterator[Server]:
     """A server of the test process's own, which keeps nothing. Tests share it, each in a namespace of its own."""
@@ -108,12 +101,11 @@ def flowkit_redis_server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def harness(request: pytest.FixtureRequest, flowkit_make_storage: Callable[[], Storage]) -> Generator[Harness]:
+def harness(request: pytest.FixtureRequest, flowkit_storage: str) -> Generator[Harness]:
     """Runs tasks in virtual time and makes happen what should not; see `flowkit_testing.Harness`."""
-    storage = flowkit_make_storage()
+    storage = open_storage(request.config.stash[_makers_key][flowkit_storage](request))
     made = Harness(
         storage,
-        make_storage=flowkit_make_storage,
         always_replay=bool(request.config.getoption("--flowkit-always-replay")),
         replay=request.config.getoption("--flowkit-replay"),
     )

@@ -185,6 +185,34 @@ class TestG1:
 
         run.assert_compensated(["charge", "reserve"] if fails else [])
 
+    def test_a_body_that_fails_before_what_is_recorded(self, harness: Harness) -> None:
+        """G1, I3: what it did not call again could not be undone, so the run is blocked, and goes on once mended."""
+        broken = [False]
+
+        @task(id="g-early", attempts=2)
+        def early(order: str) -> str:
+            reserve(order)
+            if broken[0]:
+                raise ValueError("a setting is missing")
+            charge(order)
+            sleep("1h")
+            return ship(order)
+
+        run = harness.start(early, "7")
+        broken[0] = True
+        harness.clock.advance("2h")
+
+        assert run.status is RunStatus.BLOCKED
+        assert "a setting is missing" in str(run.error)
+        assert run.compensated == []
+
+        broken[0] = False
+        harness.flow.retry(run.run_id)
+        harness.clock.advance("1s")
+
+        assert run.output == "shipped 7"
+        run.assert_calls(reserve=1, charge=1)
+
 
 class TestG2:
     """Undos that fail."""
