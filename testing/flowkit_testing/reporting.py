@@ -14,6 +14,7 @@ from flowkit_testing.matrix import Matrix, matrix_from, matrix_of, total
 from flowkit_testing.matrix_html import page_of
 
 explorations_key = pytest.StashKey[list[tuple[str, Exploration]]]()  # each with the storage that it was on
+_WIDTH = 120  # a matrix that is cut off tells nothing; one that is wrapped can still be read
 _ATTRIBUTE = "flowkit_explorations"  # of a test report: plain data, so that it comes through from any process
 
 
@@ -81,7 +82,7 @@ def _drawn(matrices: list[Matrix], terminalreporter: pytest.TerminalReporter) ->
 
     marked = terminalreporter._tw.hasmarkup  # noqa: SLF001  # pytest tells it nowhere else
     file = io.StringIO()
-    width = terminalreporter._tw.fullwidth  # noqa: SLF001  # as above
+    width = max(terminalreporter._tw.fullwidth, _WIDTH)  # noqa: SLF001  # as above
     console = Console(file=file, width=width, force_terminal=marked, color_system="standard" if marked else None)
     print_matrices(console, matrices)
     return file.getvalue()

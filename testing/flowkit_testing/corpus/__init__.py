@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowkit_testing.corpus import chains, children, events, parallel, pipelines, sagas, side
+from flowkit_testing.corpus import arrivals, chains, children, events, parallel, pipelines, sagas, side
 from flowkit_testing.corpus.case import Case
 
 CASES: tuple[Case, ...] = (
@@ -12,6 +12,7 @@ CASES: tuple[Case, ...] = (
     *sagas.CASES,
     *side.CASES,
     *events.CASES,
+    *arrivals.CASES,
     *pipelines.CASES,
 )
 
