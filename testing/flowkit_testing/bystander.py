@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from attrs import define
 
-from flowkit.records import Commit, Done, Grant, NewRun, Snapshot
+from flowkit.records import Commit, Created, Done, Grant, Lease, NewRun, Snapshot
 from flowkit.storage import Storage
 from flowkit_testing.checks import Check
 
@@ -20,7 +20,7 @@ class Bystander:
     """Owned by somebody who lives on: it must stay so, and stay as it is."""
 
     storage: Storage
-    grant: Grant
+    lease: Lease
     before: Snapshot | None
 
     @classmethod
@@ -28,8 +28,10 @@ class Bystander:
         """Create it."""
         grant = Grant("bystander", "bystander", _LEASE_MS)
         new = NewRun(RUN_ID, _TASK, b"null", entries=(b"an entry",), grant=grant)
-        storage.submit([new], now_ms=now_ms)
-        return cls(storage, grant, storage.load(RUN_ID))
+        [created] = storage.submit([new], now_ms=now_ms)
+        assert isinstance(created, Created), created
+        assert created.lease is not None
+        return cls(storage, created.lease, storage.load(RUN_ID))
 
     def changes(self, now_ms: int) -> Iterator[str]:
         """What has happened to it all the same."""
@@ -47,7 +49,7 @@ class Bystander:
             if was != now:
                 yield Check.OTHERS.broken(f"a run that nobody has touched has another {name}: {now!r}, not {was!r}")
                 return
-        commit = Commit(RUN_ID, self.grant.token, 1, "bystander", 1)
+        commit = Commit(RUN_ID, self.lease.owner, self.lease.fence, "bystander", 1)
         [verdict] = self.storage.commit([commit], now_ms=now_ms)
         if not isinstance(verdict, Done):
             yield Check.OTHERS.broken(f"the owner of a run that nobody has touched has lost it: {verdict!r}")
