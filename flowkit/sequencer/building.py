@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self, TypeVar, overload
 
 from attrs import evolve
 
+from flowkit.cron import Cron, cron_from
 from flowkit.durations import Duration
 from flowkit.errors import ConfigurationError
 from flowkit.sequencer import parts
@@ -241,8 +242,8 @@ class Sequencer(RunnableChain[I, V]):
         Raises:
             AllFailed: (when it runs) none has succeeded.
         """
-        parts_ = parts.parts_of(blocks, self._where("then_any"), at_least=1)
-        return self._add(ThenAny(parts_, title="then_any"))
+        where = self._where("then_any")
+        return self._add(ThenAny(parts.parts_of(blocks, where, at_least=1), where=where))
 
     @overload
     def race(
@@ -500,6 +501,14 @@ class Sequencer(RunnableChain[I, V]):
             name: unique among sequencers and tasks.
         """
         return self._renamed(name)
+
+    def scheduled(self, cron: str | Cron, /) -> Sequencer[I, V]:
+        """The same sequencer, which workers start of its own accord; its value is the tick, a datetime.
+
+        Args:
+            cron: when: `"30 4 * * MON-FRI"`, in UTC, or `Cron(expression, tz=...)`.
+        """
+        return self._next(evolve(self._chain, cron=cron_from(cron, self._where("scheduled"))))
 
     def to_mermaid(self) -> str:
         """A picture of it, as the text of a Mermaid flowchart."""

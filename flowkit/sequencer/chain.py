@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from flowkit.cron import Cron
 from flowkit.retry import RetryPolicy
 from flowkit.scopes import InnerScope, handling
 from flowkit.sequencer.blocks import Block
@@ -33,6 +34,7 @@ class Chain:
     output: object = Any  # declared
     policy: RetryPolicy | None = None
     timeout_s: float | None = None
+    cron: Cron | None = None  # when a run of its own accord is due
     origin: tuple[str, str] = field(default=("", ""), repr=False)  # where its name was given
 
     # ---- what it does -------------------------------------------------------------------------------------------

@@ -187,4 +187,6 @@ def _spec_of(chain: Chain, task_id: str) -> TaskSpec:
     fn.__qualname__ = fn.__name__ = chain.name
     fn.__annotations__ = {"value": chain.takes, "return": chain.result_hint}
     spec = TaskSpec(task_id, fn, chain.is_async, ArgumentDigest(fn), {"value": chain.takes}, chain.result_hint)
-    return evolve(spec, policy=chain.policy or spec.policy, timeout_s=chain.timeout_s, outline=outline(chain))
+    return evolve(
+        spec, policy=chain.policy or spec.policy, timeout_s=chain.timeout_s, outline=outline(chain), cron=chain.cron
+    )

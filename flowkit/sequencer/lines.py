@@ -95,6 +95,7 @@ class Race(_Lines):
 class ThenAny(_Lines):
     """The blocks are tried in order; the value becomes the result of the first that succeeds."""
 
+    where: str = ""
     title: str = "then_any"
 
     def run(self, value: object) -> Meaning[object]:
@@ -110,7 +111,7 @@ class ThenAny(_Lines):
             if choice.recorded in {None, index}:
                 yield Decide(choice, index)
                 return result
-        raise AllFailed(f"none of the {len(self.parts)} blocks of {self.title} has succeeded", errors)
+        raise AllFailed(f"{self.where}: none of the {len(self.parts)} blocks has succeeded", errors)
 
     def types(self, value: object, complain: Complain) -> object:
         """What any of the blocks gives."""

@@ -24,7 +24,9 @@ from flowkit.tasks import AioTask, Runnable
 I = TypeVar("I")  # noqa: E741  # the sequencer's input, as it is written everywhere
 V = TypeVar("V")
 
-_OF_THE_CHAIN = frozenset({"id", "fn", "is_async", "digest", "parameters", "hint", "policy", "timeout_s", "outline"})
+_OF_THE_CHAIN = frozenset(
+    {"id", "fn", "is_async", "digest", "parameters", "hint", "policy", "timeout_s", "outline", "cron"}
+)
 _OF_A_RUN = tuple(field.name for field in attrs.fields(TaskSpec) if field.name not in _OF_THE_CHAIN)
 
 

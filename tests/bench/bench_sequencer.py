@@ -76,7 +76,10 @@ def test_ten_blocks(flow: Flow, benchmark: BenchmarkFixture, judge: Judge) -> No
         for _ in range(RUNS):
             flow.run(ten_steps, 1)
 
-    judge("sequencer of ten blocks", by_turns(benchmark, blocks, steps, rounds=ROUNDS))
+    judge(
+        "sequencer of ten blocks",
+        by_turns(benchmark, blocks, steps, rounds=ROUNDS, flowkit_calls=RUNS, bare_calls=RUNS),
+    )
 
 
 def test_ten_blocks_async(flow: Flow, benchmark: BenchmarkFixture, judge: Judge) -> None:
@@ -92,5 +95,12 @@ def test_ten_blocks_async(flow: Flow, benchmark: BenchmarkFixture, judge: Judge)
 
     with asyncio.Runner() as runner:
         runner.get_loop()
-        measured = by_turns(benchmark, lambda: runner.run(blocks()), lambda: runner.run(steps()), rounds=ROUNDS)
+        measured = by_turns(
+            benchmark,
+            lambda: runner.run(blocks()),
+            lambda: runner.run(steps()),
+            rounds=ROUNDS,
+            flowkit_calls=RUNS,
+            bare_calls=RUNS,
+        )
     judge("sequencer of ten blocks, async", measured)

@@ -1,6 +1,7 @@
 """Immutable and reusable: one sequencer is run, shared, extended in two directions, nested; and under which id."""
 
 import gc
+from datetime import datetime
 
 import pytest
 
@@ -190,6 +191,23 @@ class TestIds:
         """A name is a text."""
         with pytest.raises(ConfigurationError, match="must be a text"):
             sequencer(name)  # type: ignore[call-overload]  # no name
+
+
+def test_scheduled(harness: Harness) -> None:
+    """It can be started of its own accord; its value is the tick."""
+    ran: list[datetime] = []
+
+    @step
+    def keep(tick: datetime) -> None:
+        ran.append(tick)
+
+    nightly = sequencer("id-nightly", input=datetime).then(keep).scheduled("30 4 * * *")
+    harness.schedule(nightly)
+    harness.clock.advance("2d")
+
+    assert [(tick.hour, tick.minute) for tick in ran] == [(4, 30)] * 2
+    with pytest.raises(ConfigurationError, match=r"'id-nightly'\.scheduled: cron='soon'"):
+        nightly.scheduled("soon")
 
 
 def test_it_is_a_task(memory: Store) -> None:

@@ -395,6 +395,41 @@ class TestByItself:
         assert harness.run(body, 4).output == 8
         assert harness.run(body_async, 4).output == 8
 
+    def test_a_loser_that_handles_its_loss(self, harness: Harness) -> None:
+        """A line that has lost begins nothing, not in `finally` either: its undos are what cleans up."""
+        decided = threading.Event()
+
+        @step
+        def slow(number: int) -> int:
+            assert decided.wait(PATIENCE_S)
+            return number
+
+        @step
+        def double(number: int) -> int:
+            return 2 * number
+
+        @step
+        def after(number: int) -> int:
+            decided.set()
+            return number
+
+        def line() -> int:
+            try:
+                slow(1)
+                return double(1)
+            finally:
+                double(2)
+
+        @task(id="race-finally")
+        def body() -> int:
+            loser: Bound[int] = Bound("line", None, False, (), {}, line, None)  # noqa: FBT003  # as x.bind makes it
+            return after(race(loser, double.bind(4)))
+
+        run = harness.run(body)
+        assert run.output == 8
+        assert run.calls("double") == 1
+        assert not [entry for entry in run.journal if entry.phase == "cancelled"]
+
     async def test_outside_of_a_run(self) -> None:
         """Its calls are tried in order."""
 
