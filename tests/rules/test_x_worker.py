@@ -1,12 +1,18 @@
 """X5: a worker that a program runs by itself."""
 
+import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from flowkit import Flow, RunStatus
+import pytest
+
+from flowkit import ConfigurationError, Flow, RunStatus
 from flowkit.memory import MemoryStorage
+from flowkit.presence import KEY, Member, Presence, announce, workers
 from flowkit.records import Claimed, Grant, Want
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Store
+from tests.rules.conftest import PATIENCE_S, Body, Colour, FakeClock, Store, eventually
 
 
 class SlowToClaim(MemoryStorage):
@@ -72,3 +78,131 @@ class TestWorker:
             stopping.join(PATIENCE_S)
             assert not stopping.is_alive()
             assert handle.status() in {RunStatus.PENDING, RunStatus.WAITING}
+
+    def test_one_of_two_workers_of_a_flow_stops_alone(self, store: Store, colour: Colour) -> None:
+        """X5: what another worker, or the caller, advances beside it goes on."""
+        go_on, inside = threading.Event(), threading.Semaphore(0)
+
+        @colour.step
+        def hold(name: str) -> str:
+            inside.release()
+            go_on.wait(PATIENCE_S)
+            return name
+
+        @colour.task(queue="one")
+        def body(name: str) -> Body[str]:
+            a: str = yield hold(name)
+            b: str = yield hold(name)
+            return a + b
+
+        flow = store.flow()
+        one, other = flow.worker(["one"]), flow.worker(["other"])
+        one.start()
+        other.start()
+        stopped, kept = flow.start(body, "s"), flow.start(body.options(queue="other"), "k")
+        for _ in range(2):
+            assert inside.acquire(timeout=PATIENCE_S)
+        stopper = threading.Thread(target=one.stop)
+        stopper.start()
+        eventually(lambda: one_is_closing(flow, stopped.id))
+        go_on.set()
+        stopper.join(PATIENCE_S)
+
+        assert kept.result(timeout=PATIENCE_S) == "kk"
+        assert stopped.status() is RunStatus.PENDING
+        assert inside.acquire(timeout=PATIENCE_S)  # the kept one's second step, and no other
+        assert not inside.acquire(blocking=False)
+        other.stop()
+
+    @pytest.mark.parametrize("queues", ["default", [], [""], [3]])
+    def test_what_is_no_queue(self, memory: Store, queues: Any) -> None:  # noqa: ANN401  # whatever is passed
+        """A worker, and a flow, say what they were given instead."""
+        with pytest.raises(ConfigurationError, match=r"worker\(queues=\.\.\.\).*no list of queues"):
+            memory.flow().worker(queues)
+        with pytest.raises(ConfigurationError, match=r"Flow\(queues=\.\.\.\).*no list of queues"):
+            Flow("memory:", queues=queues)
+        with pytest.raises(ConfigurationError, match="1 or more"):
+            memory.flow().worker(concurrency=0)
+
+
+def one_is_closing(flow: Flow, run_id: str) -> bool:
+    """Whether a run that is advanced has been asked to stop."""
+    leases = flow.engine._leases  # noqa: SLF001  # there is no other sign of it
+    run = leases._active.get(run_id)  # noqa: SLF001
+    return run is not None and run.closing is not None
+
+
+class TestPresence:
+    """X4: who serves what is known, as far as workers say so; nothing depends on it."""
+
+    def test_a_worker_says_that_it_is_there_and_that_it_has_gone(self, store: Store, clock: FakeClock) -> None:
+        """Not at once, for short programs need not; then once in a lease; those that have gone silent are forgotten."""
+        flow = store.flow(clock=clock)
+        storage = flow.engine.storage
+        presence = Presence(flow.engine, ("mail",), 3, None)
+        presence.announce()
+        assert workers(storage, clock.ms) == {}
+        clock.advance(seconds=1)
+        presence.announce()
+        member = workers(storage, clock.ms)[flow.engine.worker_id]
+        assert (member.queues, member.concurrency) == (("mail",), 3)
+        revision = (storage.get(KEY) or (b"", 0))[1]
+        clock.advance(seconds=29)
+        presence.announce()
+        assert (storage.get(KEY) or (b"", 0))[1] == revision
+        clock.advance(seconds=1)
+        presence.announce()
+        assert (storage.get(KEY) or (b"", 0))[1] == revision + 1
+
+        assert announce(storage, "silent", Member((), (), 1, clock.ms + 1), clock.ms)
+        assert len(workers(storage, clock.ms)) == 2
+        clock.advance(seconds=1)
+        assert list(workers(storage, clock.ms)) == [flow.engine.worker_id]
+        presence.end()
+        assert workers(storage, clock.ms) == {}
+
+    def test_a_liveness_file_is_touched_while_the_storage_answers(
+        self, memory: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A storage that has been silent for a lease shows as a file that grows old."""
+        seconds = [1000.0]
+        monkeypatch.setattr("flowkit.presence.time.monotonic", lambda: seconds[0])
+        file = tmp_path / "alive"
+        presence = Presence(memory.flow().engine, ("default",), 1, file)
+
+        presence.beat()
+        assert not file.exists()  # it has not answered yet
+        presence.looked()
+        assert file.exists()
+        os.utime(file, (1, 1))
+        seconds[0] += 29
+        presence.beat()
+        assert file.stat().st_mtime > 1
+        os.utime(file, (1, 1))
+        seconds[0] += 2
+        presence.beat()
+        assert file.stat().st_mtime == 1
+        presence.end()
+        assert not file.exists()
+
+    def test_a_file_that_cannot_be_touched_stops_nothing(
+        self, memory: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is said, and the worker works."""
+        presence = Presence(memory.flow().engine, ("default",), 1, tmp_path / "missing" / "alive")
+        presence.looked()
+        presence.end()
+        assert "the liveness file cannot be touched" in caplog.text
+
+    def test_a_worker_beats_while_it_works(self, store: Store, tmp_path: Path) -> None:
+        """The file is there once a worker works, and gone when it has stopped; the heart beats without runs too."""
+        file = tmp_path / "alive"
+        flow = Flow(store.storage(), worker=False, lease="100ms").open()
+        store.flows.append(flow)
+        worker = flow.worker(liveness=file)
+        worker.start()
+        eventually(file.exists)
+        os.utime(file, (1, 1))
+        eventually(lambda: file.stat().st_mtime > 1)
+        assert worker.stop()
+        assert not file.exists()
