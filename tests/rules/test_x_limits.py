@@ -9,6 +9,7 @@ import pytest
 import flowkit
 from flowkit import Concurrency, ConfigurationError, Flow, gather, task
 from flowkit.records import Exactly, Grant, Limit, RunStatus
+from flowkit_testing import Harness
 from tests.rules.conftest import PATIENCE_S, Body, Colour, FakeClock, Store, eventually
 
 
@@ -149,6 +150,24 @@ class TestLimits:
 
         assert store.flow(clock=clock).run(parent) == [1, 2, 3]
         assert sorted(set(order)) == [1, 2, 3]
+
+    def test_children_whose_queue_nobody_serves(self, harness: Harness) -> None:
+        """A child that is called runs in its parent's place, so it waits for a place, and never for a worker."""
+
+        @task(queue="elsewhere", concurrency=1)
+        def child() -> str:
+            return "done"
+
+        @task
+        def parent() -> str:
+            return child()
+
+        engine = harness.flow.engine
+        engine.create(engine.new_run(child.spec, (), {}, run_id="holder"))
+        silent = Grant("silent", "token", 30_000)
+        assert engine.storage.claim(silent, Exactly("holder"), 1, now_ms=engine.now_arg()).leases
+
+        assert harness.run(parent).output == "done"
 
     def test_a_task_that_calls_itself_does_not_wait_for_itself(self, store: Store, clock: FakeClock) -> None:
         """A parent that waits for its child has given its place back."""

@@ -1,5 +1,6 @@
 """X5: a worker that a program runs by itself."""
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -79,7 +80,9 @@ class TestWorker:
             assert not stopping.is_alive()
             assert handle.status() in {RunStatus.PENDING, RunStatus.WAITING}
 
-    def test_one_of_two_workers_of_a_flow_stops_alone(self, store: Store, colour: Colour) -> None:
+    def test_one_of_two_workers_of_a_flow_stops_alone(
+        self, store: Store, colour: Colour, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """X5: what another worker, or the caller, advances beside it goes on."""
         go_on, inside = threading.Event(), threading.Semaphore(0)
 
@@ -95,6 +98,7 @@ class TestWorker:
             b: str = yield hold(name)
             return a + b
 
+        caplog.set_level(logging.INFO, "flowkit")
         flow = store.flow()
         one, other = flow.worker(["one"]), flow.worker(["other"])
         one.start()
@@ -110,6 +114,8 @@ class TestWorker:
 
         assert kept.result(timeout=PATIENCE_S) == "kk"
         assert stopped.status() is RunStatus.PENDING
+        handed_back = [record.getMessage() for record in caplog.records if "handed back" in record.getMessage()]
+        assert handed_back == [f"run {stopped.id} of {body.id} was handed back"]
         assert inside.acquire(timeout=PATIENCE_S)  # the kept one's second step, and no other
         assert not inside.acquire(blocking=False)
         other.stop()
