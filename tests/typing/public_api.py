@@ -8,6 +8,8 @@ from uuid import UUID
 
 import flowkit
 from flowkit import (
+    Concurrency,
+    Cron,
     Flow,
     Retry,
     RunHandle,
@@ -89,6 +91,39 @@ async def process(order: Order) -> list[int]:
         on_rollback(charge, order, "r")
     await flowkit.aio.sleep(5)
     return [1]
+
+
+@task(concurrency=3, cron="30 4 * * *", queue="nightly", timeout="2h", tags=["nightly"])
+def nightly(tick: datetime) -> int:
+    """A scheduled task with a limit."""
+    return tick.year
+
+
+def customer_of(order: Order) -> str:
+    """A key."""
+    return order.id
+
+
+@task(concurrency=Concurrency(1, key=customer_of), cron=None)
+async def limited(order: Order) -> str:
+    """An async task with a limit for each key."""
+    return order.id
+
+
+@task(concurrency=Concurrency(limit=2), cron=Cron("@daily", tz="Europe/Berlin"))
+def daily(number: int = 0) -> int:
+    """A schedule with a zone."""
+    return number
+
+
+def workers(flow: Flow) -> None:
+    """A worker of a program's own."""
+    worker = flow.worker(queues=["default", "mail"], concurrency=5, liveness="alive")
+    assert_type(worker.run(grace="10s"), bool)
+    assert_type(worker.stop(3.0), bool)
+    assert_type(flow.run(nightly, now()), int)
+    assert_type(limited.trigger(Order("a")), RunHandle[str])
+    assert_type(flow.run(daily, 3), int)
 
 
 def from_outside(flow: Flow, order: Order) -> None:
