@@ -1,5 +1,6 @@
 """What the README says happens."""
 
+import os
 import re
 import subprocess
 import sys
@@ -50,3 +51,20 @@ def test_example_is_killed_and_goes_on(script: Path) -> None:
     told = source.replace("    return f", "    print('running', order.id, order.cents)\n    return f")
     script.write_text(told)
     assert run(script).stdout == "running 42 1999\n" + RESULT
+
+
+def test_the_proof_passes(script: Path) -> None:
+    """The test that the README shows explores the README's own example and finds it safe."""
+    proof = re.search(r"^```\n(def test_.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert proof is not None
+    test = script.with_name("test_proof.py")
+    test.write_text(f"from orders import Order, process_order\n\n\n{proof[1]}")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test.name],
+        cwd=script.parent,
+        env={**os.environ, "PYTHONPATH": str(script.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "1 passed" in done.stdout, done.stdout
