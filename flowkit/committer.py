@@ -14,54 +14,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 
-from attrs import define
-
-from flowkit.errors import LeaseLost
+from flowkit.changes import Change, Writer, by_run, fail, merge, next_commit, notify, settle
 from flowkit.patience import PatientStorage
-from flowkit.records import GO, Commit, Done, Fenced, Gap, Lease, Missing, NewRun, Send, Then, Verdict
+from flowkit.records import GO, Commit, Done, NewRun, Send, Then
 from flowkit.storage import Prompt
 
 log = logging.getLogger(__name__)
 
 _FLUSH, _END = "flush", "end"
 _LONG_WAY = 64  # commits of a run after which one goes by way of the thread, so that an event loop comes to the rest
-
-
-@define(eq=False, repr=False)
-class Writer:
-    """The writing end of one claimed run: who may write, and how long its journal is."""
-
-    lease: Lease
-    length: int
-    cancel: bool = False  # cancellation has been asked for, as of the last answer
-    inbox: int = 0
-    lost: str | None = None  # why nothing can be written any more
-    on_news: Callable[[], None] | None = None  # called when `cancel` or `inbox` change
-    commits: int = 0  # batches so far
-
-
-@define(eq=False, repr=False)
-class Change:
-    """What one operation wants written, and what became of it."""
-
-    writer: Writer
-    entries: tuple[bytes, ...] = ()
-    consume: tuple[str, ...] = ()
-    spawn: tuple[NewRun, ...] = ()
-    send: tuple[Send, ...] = ()
-    then: Then = GO
-    position: int = 0  # of its last entry, once it is written
-    error: BaseException | None = None
-    settled: bool = False
-    event: threading.Event | None = None  # a thread waits on it
-    loop: asyncio.AbstractEventLoop | None = None
-    future: asyncio.Future[int] | None = None
-
-    def answer(self) -> int:
-        """The position; or raises what went wrong."""
-        if self.error is not None:
-            raise self.error
-        return self.position
 
 
 _Order = str | tuple[Change, Commit]  # _FLUSH, _END, or a commit that was begun and is in doubt
@@ -104,7 +65,7 @@ class Committer:
         if writer.lost is not None or self._waiting or not self._turn.acquire(blocking=False):
             return self.write(Change(writer, entries, consume, spawn, send, then))
         try:
-            commit = _next_commit(writer, entries, consume, spawn, send, then)
+            commit = next_commit(writer, entries, consume, spawn, send, then)
             try:
                 [verdict] = self._storage.inner.commit((commit,), now_ms=self._now_ms())
             except Exception:  # noqa: BLE001  # the same commit is sent again: its id makes that safe (D7)
@@ -116,7 +77,7 @@ class Committer:
             if verdict is None:
                 self._send([[change]], [commit])
             else:
-                _settle([change], commit, verdict)
+                settle([change], commit, verdict)
             return change.answer()
         finally:
             self._turn.release()
@@ -164,7 +125,7 @@ class Committer:
             or not self._turn.acquire(blocking=False)
         ):
             return await self.write_async(Change(writer, entries, consume, spawn, send, then))
-        commit = _next_commit(writer, entries, consume, spawn, send, then)
+        commit = next_commit(writer, entries, consume, spawn, send, then)
         try:
             done = at_once(commit, now_ms=self._now_ms())
         except Exception:  # noqa: BLE001  # the same commit is sent again: its id makes that safe (D7)
@@ -274,7 +235,7 @@ class Committer:
             change.error, change.settled = error, True
             raise
         finally:
-            _notify([change])
+            notify([change])
             self._pass_on()
 
     def _flush(self) -> None:
@@ -282,128 +243,23 @@ class Committer:
         with self._lock:
             batch, self._waiting = self._waiting, []
         try:
-            groups = _by_run(batch)
+            groups = by_run(batch)
             if groups:
-                self._send(groups, [_merge(group) for group in groups])
+                self._send(groups, [merge(group) for group in groups])
         except BaseException as error:
             for change in batch:
                 if not change.settled:
                     change.error, change.settled = error, True
             raise
         finally:
-            _notify(batch)
+            notify(batch)
 
     def _send(self, groups: list[list[Change]], commits: list[Commit]) -> None:
         try:
             verdicts = self._storage.commit(commits, now_ms=self._now_ms())
         except Exception as error:  # noqa: BLE001  # whatever a third-party storage raises, each caller is told
             for group in groups:
-                _fail(group, error)
+                fail(group, error)
             return
         for group, commit, verdict in zip(groups, commits, verdicts, strict=True):
-            _settle(group, commit, verdict)
-
-
-def _by_run(batch: list[Change]) -> list[list[Change]]:
-    groups: dict[int, list[Change]] = {}
-    for change in batch:
-        if change.writer.lost is not None:
-            _fail([change], LeaseLost(change.writer.lost))
-        else:
-            groups.setdefault(id(change.writer), []).append(change)
-    return list(groups.values())
-
-
-def _next_commit(
-    writer: Writer,
-    entries: tuple[bytes, ...],
-    consume: tuple[str, ...],
-    spawn: tuple[NewRun, ...],
-    send: tuple[Send, ...],
-    then: Then,
-) -> Commit:
-    lease = writer.lease
-    run_id, owner = lease.run_id, lease.owner
-    writer.commits += 1
-    commit_id = f"{owner}:{run_id}:{writer.commits}"  # D7: the same one is sent again until its answer is known
-    return Commit(run_id, owner, lease.fence, commit_id, writer.length, entries, consume, spawn, send, then)
-
-
-def _merge(group: list[Change]) -> Commit:
-    """One commit for all that a run's branches handed in; only the last of them can end or suspend the run."""
-    last = group[-1]
-    if len(group) == 1:
-        return _next_commit(last.writer, last.entries, last.consume, last.spawn, last.send, last.then)
-    return _next_commit(
-        last.writer,
-        tuple(entry for change in group for entry in change.entries),
-        tuple(message for change in group for message in change.consume),
-        tuple(run for change in group for run in change.spawn),
-        tuple(send for change in group for send in change.send),
-        last.then,
-    )
-
-
-def _fail(group: list[Change], error: BaseException) -> None:
-    for change in group:
-        change.error, change.settled = error, True
-        if change.event is None and change.future is None and change.writer.lost is None:
-            # nobody waits for what was posted, and what comes after it must not be stored without it
-            change.writer.lost = f"run {change.writer.lease.run_id!r} could not record an item: {error}"
-
-
-def _settle(group: list[Change], commit: Commit, verdict: Verdict) -> None:
-    writer = group[0].writer
-    match verdict:
-        case Done(length=length, cancel=cancel, inbox=inbox):
-            position = commit.base
-            for change in group:
-                position += len(change.entries)
-                change.position, change.settled = position, True
-            writer.length = length
-            if (cancel, inbox) != (writer.cancel, writer.inbox):
-                writer.cancel, writer.inbox = cancel, inbox
-                if writer.on_news is not None:
-                    writer.on_news()
-        case Fenced():
-            _lose(group, f"run {commit.run_id!r} was taken over by another worker; this one records nothing more")
-        case Missing():
-            _lose(group, f"run {commit.run_id!r} is not in the storage any more")
-        case Gap(length=length):
-            _lose(
-                group,
-                f"run {commit.run_id!r} has {length} journal entries in the storage where {commit.base} were expected; "
-                "it will be replayed from what is stored",
-            )
-
-
-def _lose(group: list[Change], why: str) -> None:
-    group[0].writer.lost = why
-    for change in group:
-        change.error, change.settled = LeaseLost(why), True
-
-
-def _notify(batch: list[Change]) -> None:
-    """Wake the waiting threads, and each event loop once, in the order of the journal (rule I4)."""
-    loops: dict[asyncio.AbstractEventLoop, list[Change]] = {}
-    for change in batch:
-        if change.event is not None:
-            change.event.set()
-        elif change.loop is not None:
-            loops.setdefault(change.loop, []).append(change)
-    for loop, changes in loops.items():
-        try:
-            loop.call_soon_threadsafe(_resolve, changes)
-        except RuntimeError:  # the loop was closed: nobody waits there any more
-            log.debug("an event loop went away before its commit was answered")
-
-
-def _resolve(changes: list[Change]) -> None:
-    for change in changes:
-        future = change.future
-        if future is None or future.done():
-            continue
-        if change.error is not None:
-            future.set_exception(change.error)
-        else:
-            future.set_result(change.position)
+            settle(group, commit, verdict)

@@ -11,7 +11,7 @@ from typing import NoReturn, TypeVar, assert_never
 
 from flowkit.async_body import AsyncBody
 from flowkit.body import tell_if_swallowed
-from flowkit.committer import Change
+from flowkit.changes import Change
 from flowkit.effects import (
     Advance,
     Effect,

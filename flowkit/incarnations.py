@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from flowkit.body import BodyCall
-from flowkit.committer import Writer
+from flowkit.changes import Writer
 from flowkit.documents import RunInput, decode_input
 from flowkit.errors import RunBlocked, SerializationError
 from flowkit.frozen import frozen

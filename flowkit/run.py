@@ -17,9 +17,10 @@ from typing import Any, Protocol
 
 from attrs import define, field
 
+from flowkit.changes import Change, Writer
 from flowkit.clock import Clock
 from flowkit.codec import Codec
-from flowkit.committer import Change, Committer, Writer
+from flowkit.committer import Committer
 from flowkit.effects import ChildAnswer, Effect, Inquire, Standing
 from flowkit.errors import AmbiguousOrder, FlowkitError, LeaseLost
 from flowkit.frozen import frozen

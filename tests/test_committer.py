@@ -10,7 +10,8 @@ from typing import cast
 
 import pytest
 
-from flowkit.committer import Change, Committer, Writer
+from flowkit.changes import Change, Writer
+from flowkit.committer import Committer
 from flowkit.errors import LeaseLost, StorageError
 from flowkit.patience import PatientStorage
 from flowkit.records import Commit, Done, Fenced, Lease, Verdict
