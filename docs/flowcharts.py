@@ -45,13 +45,20 @@ def places_of(chart: Chart) -> tuple[dict[str, tuple[float, float, float]], floa
     rows: dict[int, list[str]] = {}
     for node in chart.labels:
         rows.setdefault(rank[node], []).append(node)
+    above: dict[str, int] = {}  # the longest text on an arrow to the node
+    for source, target, _, label in chart.edges:
+        if _number(source) >= _number(target):
+            continue
+        above[target] = max(above.get(target, 0), len(label))
     widths = {
-        node: max(_WIDTH if label else 10, len(label) * _LETTER + 24) for node, (_, label) in chart.labels.items()
+        node: max(_WIDTH if label else 10, len(label) * _LETTER + 24, above.get(node, 0) * _LETTER)
+        for node, (_, label) in chart.labels.items()
     }
     totals = {
         row: sum(widths[node] for node in row_nodes) + _ACROSS * (len(row_nodes) - 1) for row, row_nodes in rows.items()
     }
-    whole = max(totals.values()) + 260
+    aside = max((len(label) for source, target, _, label in chart.edges if _passes(rank, source, target)), default=0)
+    whole = max(totals.values()) + 2 * (60 + aside * _LETTER)
     places = {}
     for row, row_nodes in rows.items():
         x = (whole - totals[row]) / 2
@@ -77,6 +84,11 @@ def svg_of(text: str) -> str:
     return "".join([*parts, "</svg>"])
 
 
+def _passes(rank: dict[str, int], source: str, target: str) -> bool:
+    """Whether an arrow goes around what is between."""
+    return rank[target] != rank[source] + 1
+
+
 def _number(node: str) -> int:
     return int(node[1:])
 
@@ -99,15 +111,21 @@ def _node(x: float, y: float, width: float, shape: str, label: str) -> str:
     )
 
 
+def _half(width: float) -> float:
+    """Half the height of a node; one without a text is a dot."""
+    return 5 if width < _WIDTH else _HEIGHT / 2
+
+
 def _edge(places: dict[str, tuple[float, float, float]], source: str, target: str, arrow: str, label: str) -> str:
     (x1, y1, w1), (x2, y2, w2) = places[source], places[target]
     dash = ' stroke-dasharray="4 3"' if arrow == "-.->" else ""
-    if _number(target) <= _number(source):  # back up, on the right
-        far = max(x1 + w1 / 2, x2 + w2 / 2) + 40
+    if y2 <= y1 or y2 > y1 + _DOWN:  # back up, or around what is between, on the right
+        y1, y2 = (y1 + 8, y2 - 8) if source == target else (y1, y2)
+        far = max(x1 + w1 / 2, x2 + w2 / 2) + 48
         path = f"M{x1 + w1 / 2:.0f} {y1:.0f}C{far:.0f} {y1:.0f} {far:.0f} {y2:.0f} {x2 + w2 / 2:.0f} {y2:.0f}"
-        at = (far - 4, (y1 + y2) / 2, "start")
+        at = (far - 8, (y1 + y2) / 2, "start")
     else:
-        top, bottom = y1 + _HEIGHT / 2, y2 - _HEIGHT / 2
+        top, bottom = y1 + _half(w1), y2 - _half(w2)
         bend = (bottom - top) / 2
         path = f"M{x1:.0f} {top:.0f}C{x1:.0f} {top + bend:.0f} {x2:.0f} {bottom - bend:.0f} {x2:.0f} {bottom:.0f}"
         at = ((x1 + x2) / 2 + 4, (top + bottom) / 2 + 4, "start")

@@ -139,11 +139,12 @@ def _draw_rest(canvas: _Canvas, node: Node, at: str) -> str:
 
 def _draw_rescue(canvas: _Canvas, node: Rescue, at: str) -> str:
     joint = _joint(canvas, at, "rescue", DIAMOND)
+    ways = [*((cls.__name__, block) for cls, block in node.cases), ("any other error", node.default)]
+    ends = [_draw_part(canvas, Part(block), joint, label, "-.->") for label, block in ways if block is not None]
     after = canvas.node(" ", '("{}")')
     canvas.edge(joint, after, "no error")
-    for label, block in [*((cls.__name__, block) for cls, block in node.cases), ("any other error", node.default)]:
-        if block is not None:
-            canvas.edge(_draw_part(canvas, Part(block), joint, label, "-.->"), after)
+    for end in ends:
+        canvas.edge(end, after)
     return after
 
 
