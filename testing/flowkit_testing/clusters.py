@@ -160,6 +160,17 @@ class Watched:
         """Wait until the replica has all that the master has acknowledged so far."""
         self.master.ask("WAIT", "1", str(int(PATIENCE_S * 1000)))
 
+    def cut_off_replica(self) -> None:
+        """From now on the replica gets nothing of what the master acknowledges: it has the wrong password for it."""
+        self.replica.ask("CONFIG", "SET", "masteruser", "nobody", "masterauth", "wrong")
+        self.master.ask("CLIENT", "KILL", "TYPE", "REPLICA")
+
+    @property
+    def replica(self) -> Server:
+        """The other server."""
+        master = self.master
+        return next(server for server in self.servers if server is not master)
+
     def fail_over(self) -> None:
         """Kill the master, and wait until the other one has taken over and the Sentinels say so."""
         before = self.master

@@ -1,4 +1,4 @@
-"""A storm: worker processes on one disk storage that are killed again and again, and an audit when it is over."""
+"""A storm: worker processes on one storage that are killed again and again, and an audit when it is over."""
 
 from __future__ import annotations
 
@@ -30,15 +30,17 @@ class Storm:
         folder: for the storage, the log of effects, and what the workers say.
         seed: what is done, and who is killed, in which order.
         workers: how many there are at a time.
+        url: the storage; by default one in the folder.
     """
 
-    def __init__(self, folder: Path, seed: int, *, workers: int = 3) -> None:
+    def __init__(self, folder: Path, seed: int, *, workers: int = 3, url: str | None = None) -> None:
+        self.url = url or f"disk:{folder / 'state'}?durability=process"
         self.folder = folder
         self.workers = workers
         self.kills = 0
         self.ids: list[str] = []
         self.log = EffectLog(folder / "effects")
-        self.flow = Flow(self._url, worker=False)
+        self.flow = Flow(self.url, worker=False)
         self._random = random.Random(seed)
         self._processes: list[subprocess.Popen[bytes]] = []
         self._tasks = load_code(str(TASKS))
@@ -51,14 +53,10 @@ class Storm:
             self._processes.append(self._start())
 
     def _start(self) -> subprocess.Popen[bytes]:
-        options = ["--storage", self._url, "--concurrency", "8"]
+        options = ["--storage", self.url, "--concurrency", "8"]
         environment = {**os.environ, "FLOWKIT_STORM": str(self.folder)}
         with (self.folder / "workers.log").open("ab") as said:
             return subprocess.Popen([*COMMAND, str(TASKS), *options], stdout=said, stderr=said, env=environment)
-
-    @property
-    def _url(self) -> str:
-        return f"disk:{self.folder / 'state'}?durability=process"
 
     def kill_one(self) -> None:
         """SIGKILL for one of them, whatever it is doing, and another in its place."""
