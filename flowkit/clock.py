@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import Protocol
 
+TOLERATED_MS = 100
+
 
 def system_now_ms() -> int:
     """Milliseconds since the epoch, UTC, by this machine's clock."""
@@ -45,3 +47,30 @@ class SystemClock:
     async def sleep_async(self, seconds: float) -> None:
         """Suspend this coroutine for so many seconds."""
         await asyncio.sleep(seconds)
+
+
+class FollowingClock:
+    """The machine's clock, set by a storage's: workers whose clocks differ agree on when a timer is due (rule E4).
+
+    Args:
+        clock: the machine's.
+        now_ms: the storage's time now.
+    """
+
+    virtual = False
+
+    def __init__(self, clock: Clock, now_ms: int) -> None:
+        self._clock = clock
+        self._ahead_ms = now_ms - clock.now_ms()
+        self.sleep = clock.sleep
+        self.sleep_async = clock.sleep_async
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch, UTC, as the storage has it."""
+        return self._clock.now_ms() + self._ahead_ms
+
+    def heard(self, now_ms: int) -> None:
+        """The storage has told its time. What its answer took on the way is no reason to set the clock."""
+        off_ms = now_ms - self.now_ms()
+        if abs(off_ms) > TOLERATED_MS:
+            self._ahead_ms += off_ms

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, assert_never
 
 from flowkit.body import Ended, Ending, run_operation
 from flowkit.children import portions
-from flowkit.clock import Clock
+from flowkit.clock import Clock, FollowingClock
 from flowkit.codec import Codec
 from flowkit.committer import Committer
 from flowkit.documents import ReplyTo, RunInput, decode_input, decode_result, describe_error, encode_input
@@ -92,7 +92,6 @@ class Engine:
         patience_s = lease_ms / 1000 * PATIENCE_OF_A_LEASE
         self.storage = PatientStorage(storage, patience_s, clock.sleep)
         self.codec = codec
-        self.clock = clock
         self.lease_ms = lease_ms
         self.max_crashes = max_crashes
         self.patience_in_place_s = PATIENCE_IN_PLACE_S
@@ -100,6 +99,10 @@ class Engine:
         self._unplaced: dict[str, None] = {}  # children that had no place under their limit; see `_take_up_unplaced`
         self.worker_id = _new_worker_id()
         self.capabilities: Capabilities = storage.open()
+        if self.capabilities.now_ms is not None and not clock.virtual:
+            clock = FollowingClock(clock, self.capabilities.now_ms)
+            self.storage.on_time = clock.heard
+        self.clock = clock
         self.max_value_bytes = self.capabilities.max_value_bytes
         self.instant = self.capabilities.instant
         self.committer = Committer(

@@ -50,6 +50,7 @@ class PatientStorage:
         self.inner = storage
         self._patience_s = patience_s
         self._sleep = sleep
+        self.on_time: Callable[[int], None] | None = None  # called with the storage's time, every now and then
 
     def insist(self, what: str, call: Callable[[], _T]) -> _T:
         """The answer; a `FlowkitError` is one, any other exception means "unknown, ask again"."""
@@ -87,7 +88,10 @@ class PatientStorage:
 
     def claim(self, grant: Grant, want: Want, limit: int, *, now_ms: int | None = None) -> Claimed:
         """Lease runs; the grant's token makes asking again safe."""
-        return self.insist("claim", lambda: self.inner.claim(grant, want, limit, now_ms=now_ms))
+        claimed = self.insist("claim", lambda: self.inner.claim(grant, want, limit, now_ms=now_ms))
+        if self.on_time is not None:
+            self.on_time(claimed.now_ms)
+        return claimed
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:
         """Apply changes; their commit ids make asking again safe."""
@@ -113,7 +117,10 @@ class PatientStorage:
 
     def load(self, run_id: str, after: int = 0, limit: int | None = None) -> Snapshot | None:
         """Read a run."""
-        return self.insist("load", lambda: self.inner.load(run_id, after, limit))
+        snapshot = self.insist("load", lambda: self.inner.load(run_id, after, limit))
+        if self.on_time is not None and snapshot is not None:
+            self.on_time(snapshot.now_ms)
+        return snapshot
 
     def wait_for_work(self, want: AnyOf, timeout_s: float) -> None:
         """Wait for a hint; asked once, since hints are not needed."""

@@ -54,6 +54,7 @@ class Capabilities:
     max_value_bytes: int  # the largest single payload (input, entry, result, message)
     server_time: bool = False  # `now_ms` is a server's clock, not this machine's
     instant: bool = False  # calls never wait, so they may be made on an event loop
+    now_ms: int | None = None  # with `server_time`: what it was when the storage was opened
     advice: tuple[str, ...] = ()  # what would make it more durable, for `flowkit doctor`
 
 

@@ -40,7 +40,14 @@ def opened(address: Address, link: Link, *, default_shards: int = 1) -> Opened:
     made = layout(address.namespace, shards)
     others = (promise_of(link, address, shard) for shard in link.other_servers(shards))
     promise = min((first, *others), key=lambda one: one.level.rank)  # what the weakest of them keeps
-    capabilities = Capabilities(promise.level, MAX_VALUE_BYTES, server_time=True, advice=promise.advice)
+    seconds, microseconds = map(int, link.command(0, b"TIME"))
+    capabilities = Capabilities(
+        promise.level,
+        MAX_VALUE_BYTES,
+        server_time=True,
+        now_ms=seconds * 1000 + microseconds // 1000,
+        advice=promise.advice,
+    )
     return Opened(link, made, capabilities, Waiting(link, made.shards), Lanes())
 
 
