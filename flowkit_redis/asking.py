@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from flowkit_redis.connections import Word
 from flowkit_redis.failures import NotNow
 from flowkit_redis.keys import Shard
 from flowkit_redis.opening import Opened
+from flowkit_redis.wire import Word
 
 _UNDECLARED = -1  # a script's answer: it needs other lanes, and says which; nothing was written
 _TURNS = 5  # a run may be forgotten and made again, of another task, between two of them

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterError, MovedError, RedisError, ResponseError
 
-from flowkit_redis.connections import Pool, Wire, Word, closed
+from flowkit_redis.connections import Pool, closed
 from flowkit_redis.failures import NotNow
 from flowkit_redis.keys import shard_tag
 from flowkit_redis.nodes import Node
+from flowkit_redis.wire import Wire, Word
 
 Place = tuple[str, int]  # host and port
 _REDIRECTIONS = 5

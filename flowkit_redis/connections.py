@@ -5,34 +5,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from socket import socket
-from typing import Any, Protocol
 
 from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import ResponseError
 
 from flowkit.errors import StorageError
-
-Word = bytes | int | str | float
-
-
-class Wire(Protocol):
-    """A connection of redis-py, which gives these methods no types of its own. It opens itself when first used."""
-
-    def connect(self) -> None:
-        """Open it."""
-
-    def disconnect(self) -> None:
-        """Close it."""
-
-    def send_command(self, *words: Word, check_health: bool = True) -> None:
-        """Send."""
-
-    def read_response(self, disable_decoding: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002  # as redis-py has it
-        """Take the next answer."""
-
-    def _get_socket(self) -> socket | None: ...
-
+from flowkit_redis.wire import Answer, Wire, Word
 
 Connect = Callable[[], Wire]
 
@@ -53,7 +31,7 @@ class Pool:
         self._closed = False
         self._retired = False
 
-    def ask(self, *words: Word, again: bool = True) -> Any:  # noqa: ANN401  # whatever the server answers
+    def ask(self, *words: Word, again: bool = True) -> Answer:
         """Send a command and take its answer.
 
         Args:
@@ -65,19 +43,19 @@ class Pool:
         """
         return self._exchange(words, again=again)
 
-    def ask_importing(self, *words: Word, again: bool = True) -> Any:  # noqa: ANN401  # whatever the server answers
+    def ask_importing(self, *words: Word, again: bool = True) -> Answer:
         """As `ask`, of a node of a Cluster that is just getting the keys (`ASKING`)."""
         return self._exchange(words, again=again, asking=True)
 
-    def _exchange(self, words: tuple[Word, ...], *, again: bool, asking: bool = False) -> Any:  # noqa: ANN401  # see ask
+    def _exchange(self, words: tuple[Word, ...], *, again: bool, asking: bool = False) -> Answer:
         while True:
             connection, used = self._take()
             try:
                 if asking:
-                    connection.send_command(b"ASKING", check_health=False)
-                    connection.read_response(disable_decoding=True)
-                connection.send_command(*words, check_health=False)
-                answer = connection.read_response(disable_decoding=True)
+                    connection.send((b"ASKING",))
+                    connection.receive()
+                connection.send(words)
+                answer = connection.receive()
             except ResponseError:
                 self._give_back(connection)
                 raise

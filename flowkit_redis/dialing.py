@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ssl
-from typing import Any, cast
+from typing import Any
 
 from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection
 from redis.retry import Retry
 
-from flowkit_redis.connections import Connect, Wire
+from flowkit_redis.connections import Connect
 from flowkit_redis.url import Address
+from flowkit_redis.wire import Wire
 
 _RESP = 2  # the answers of scripts are the same in both protocols; this one has no pushes in between
 
@@ -45,4 +46,4 @@ def dial(address: Address, host: str, port: int, *, db: int | None = None) -> Co
             "ssl_check_hostname": tls.verify and tls.verify_host,
             "ssl_min_version": ssl.TLSVersion.TLSv1_2,
         }
-    return lambda: cast("Wire", kind(**options))
+    return lambda: Wire(kind(**options))

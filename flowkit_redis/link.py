@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from flowkit_redis.connections import Pool, Wire, Word
+from flowkit_redis.connections import Pool
 from flowkit_redis.nodes import Node
+from flowkit_redis.wire import Wire, Word
 
 
 class Link(Protocol):

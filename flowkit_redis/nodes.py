@@ -7,9 +7,10 @@ from typing import Any
 
 from redis.exceptions import AskError, AuthenticationError, ClusterError, NoScriptError, ResponseError
 
-from flowkit_redis.connections import Pool, Word
+from flowkit_redis.connections import Pool
 from flowkit_redis.failures import denied, translated
 from flowkit_redis.scripts import script
+from flowkit_redis.wire import Word
 
 
 class Node:

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 from flowkit.records import NewRun, Send
 from flowkit_redis.asking import Asker
-from flowkit_redis.connections import Word
 from flowkit_redis.failures import NO_ANSWER
 from flowkit_redis.keys import Shard, decoded, encoded
 from flowkit_redis.opening import Opened
 from flowkit_redis.packing import message_words, run_words
+from flowkit_redis.wire import Word
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flowkit_redis import answers
-from flowkit_redis.connections import Word
 from flowkit_redis.keys import Shard, indexes_of
 from flowkit_redis.opening import Opened
+from flowkit_redis.wire import Word
 
 _AT_ONCE = 100
 _NAME_AT = 20  # what stands before a run's id in `fin` (see `member` in places.lua)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from flowkit.errors import StorageError
 from flowkit.records import RunHeader, Snapshot
 from flowkit_redis import answers
 from flowkit_redis.keys import encoded
@@ -21,17 +22,24 @@ def read_header(opened: Opened, run_id: str) -> RunHeader | None:
 
 
 def read_snapshot(opened: Opened, run_id: str, after: int, limit: int | None) -> Snapshot | None:
-    """A run as it is at one moment: a journal only grows, so that its pages fit together."""
-    first = _page(opened, run_id, after, sys.maxsize if limit is None else limit, whole=True)
+    """A run as it is at one moment: a journal only grows, so that its pages fit together.
+
+    Raises:
+        StorageError: the journal is shorter than the run says, as someone else has written to its keys.
+    """
+    most = sys.maxsize if limit is None else limit
+    first = _page(opened, run_id, after, most, whole=True)
     if first is None:
         return None
     now_ms, words, payload, result, entries, inbox = first
     header = answers.header(words)
-    wanted = max(0, min(header.length - after, sys.maxsize if limit is None else limit))
+    wanted = max(0, min(header.length - after, most))
     while len(entries) < wanted:
         page = _page(opened, run_id, after + len(entries), wanted - len(entries), whole=False)
-        if page is None or answers.number_of(page[1]) != answers.number_of(words) or not page[4]:
-            return None if page is None else read_snapshot(opened, run_id, after, limit)  # it is another run by now
+        if page is None or answers.number_of(page[1]) != answers.number_of(words):
+            return read_snapshot(opened, run_id, after, limit)  # it was forgotten, and is another run by now
+        if not page[4]:
+            raise StorageError(f"the journal of run {run_id!r} has lost entries: {header.length} were recorded")
         entries += page[4]
     return Snapshot(header, payload, result, tuple(entries), answers.messages(inbox), now_ms)
 

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from flowkit_redis.connections import Pool, Wire, Word, closed
+from flowkit_redis.connections import Pool, closed
 from flowkit_redis.failures import NotNow, NotTheMaster
 from flowkit_redis.nodes import Node
+from flowkit_redis.wire import Wire, Word
 
 Place = tuple[str, int]
 _T = TypeVar("_T")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import time
 import weakref
 from collections import deque
@@ -17,9 +16,9 @@ from typing import TypeVar
 
 from redis.exceptions import RedisError
 
-from flowkit_redis.connections import Wire
 from flowkit_redis.keys import Shard
 from flowkit_redis.link import Link
+from flowkit_redis.wire import Wire
 
 LOOK_AGAIN_S = 1.0
 _MARGIN_S = 1.0  # what a server may be late
@@ -145,14 +144,14 @@ class Ears:
         if shard.number in self._asked:  # for other lanes: nobody wants that answer any more
             self._open.pop(shard.number).disconnect()
         with self._reporting(shard.number):
-            self._connection(shard.number).send_command(b"BLPOP", *keys, f"{timeout_s:.3f}", check_health=False)
+            self._connection(shard.number).send((b"BLPOP", *keys, f"{timeout_s:.3f}"))
         self._asked[shard.number] = keys
 
     def _answer(self, number: int) -> Sequence[bytes] | None:
         """The key and the token, or nothing: the time was over."""
         del self._asked[number]
         with self._reporting(number):
-            answer: Sequence[bytes] | None = self._open[number].read_response(disable_decoding=True)
+            answer: Sequence[bytes] | None = self._open[number].receive()
         return answer
 
     def _leave_to_others(self, taken: Sequence[tuple[int, Sequence[bytes]]]) -> None:
@@ -185,23 +184,23 @@ class Ears:
             self.close()
         with self._reporting(0):
             connection = self._connection(0)
-            connection.send_command(b"SUBSCRIBE", channel, check_health=False)
-            connection.read_response(disable_decoding=True)
+            connection.send((b"SUBSCRIBE", channel))
+            connection.receive()
         self._asked[0] = ()
 
     def hear(self, timeout_s: float) -> None:
         """Wait for one message."""
         if self._readable(timeout_s):
             with self._reporting(0):
-                self._open[0].read_response(disable_decoding=True)
+                self._open[0].receive()
 
     def unsubscribe(self, channel: bytes) -> None:
         """Hear of it no more."""
         if self._closing.said:
             return
         connection = self._open[0]
-        connection.send_command(b"UNSUBSCRIBE", channel, check_health=False)
-        while connection.read_response(disable_decoding=True)[0] != b"unsubscribe":
+        connection.send((b"UNSUBSCRIBE", channel))
+        while connection.receive()[0] != b"unsubscribe":
             pass
         del self._asked[0]
 
@@ -218,17 +217,10 @@ class Ears:
         poll.register(self._closing, select.POLLIN | select.POLLHUP)
         numbers: dict[int, int] = {}
         for number in self._asked:
-            handle = _socket_of(self._open[number])
+            handle = self._open[number].fileno()
             poll.register(handle, select.POLLIN | select.POLLHUP)
-            numbers[handle.fileno()] = number
+            numbers[handle] = number
         ready = {handle for handle, _ in poll.poll(max(0, round(timeout_s * 1000)))}
         if self._closing.said:
             return []
         return [number for handle, number in numbers.items() if handle in ready]
-
-
-def _socket_of(connection: Wire) -> socket.socket:
-    sock: socket.socket | None = connection._get_socket()  # noqa: SLF001  # redis-py has no other way to wait for several
-    if sock is None:
-        raise RedisError("the connection is closed")
-    return sock

@@ -93,6 +93,21 @@ METRICS = {
         Metric("step that returns 1 MiB, FULL", "synced file write", AtMost(2.5)),
         Metric("sequencer of ten blocks", "ten steps of a task", AtMost(1.3)),
         Metric("sequencer of ten blocks, async", "ten steps of a task", AtMost(1.3)),
+        Metric("step on Redis, everysec", "RPUSH, everysec", AtMost(1.5)),
+        Metric("step on Redis, always", "RPUSH, always", AtMost(1.5)),
+        Metric("step of one of 32 async runs, Redis everysec", "step of a lone run", AtLeast(6), speed_up),
+        Metric("step of one of 32 async runs, Redis always", "step of a lone run", AtLeast(6), speed_up),
+        Metric("work of two workers, Redis", "one worker", AtLeast(1.6), speed_up),
+        *(
+            metric
+            for finished in ("0", "1,000,000")
+            for metric in (
+                Metric(f"step on Redis, {finished} finished runs", "RPUSH, everysec", AtMost(1.5)),
+                Metric(f"claim of 1 of 100,000, {finished} finished runs", "claim of 1 of 100", AtMost(1.5)),
+                Metric(f"trigger to first step, p50, {finished} finished runs", "RPUSH", Within(5 * MS)),
+                Metric(f"trigger to first step, p99, {finished} finished runs", "RPUSH", Within(25 * MS)),
+            )
+        ),
         Metric("import flowkit", "bare interpreter", Within(150 * MS)),
     )
 }

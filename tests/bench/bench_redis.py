@@ -1,0 +1,304 @@
+"""A durable step on Redis against one bare RPUSH of the same bytes; and that what is queued or kept changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+
+import pytest
+import redis
+from attrs import frozen
+from pytest_benchmark.fixture import BenchmarkFixture
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from flowkit import Flow, step, task
+from flowkit.records import AnyOf, Commit, Finish, Grant, NewRun, RunStatus
+from flowkit_redis import RedisStorage, redis_storage
+from flowkit_testing.servers import Server
+from tests.bench.measure import Samples, by_turns, pedantic
+from tests.bench.plugin import Judge
+
+ROUNDS, WARM_UP = 1000, 100
+LEVELS = {"everysec": {"appendonly": "yes"}, "always": {"appendonly": "yes", "appendfsync": "always"}}
+FEW, MANY = 100, 100_000
+FINISHED = 1_000_000
+WANTED = AnyOf(("bench-queued",))
+
+
+@step
+def reserve(number: int) -> str:
+    """A step of the usual size."""
+    return f"reservation {number}"
+
+
+@step
+async def reserve_async(number: int) -> str:
+    """The same, async."""
+    return f"reservation {number}"
+
+
+@task(id="bench-redis-entry")
+def one_step() -> None:
+    """What the bare store is to write as well."""
+    reserve(1)
+
+
+@task(id="bench-redis-async")
+async def many_steps(number: int) -> None:
+    """An async run."""
+    for i in range(number):
+        await reserve_async(i)
+
+
+_firsts: list[float] = []
+
+
+@step
+def first() -> None:
+    """The first step of a run that was triggered."""
+    _firsts.append(perf_counter())
+
+
+@task(id="bench-redis-triggered")
+def triggered() -> None:
+    """A run that an idle worker takes up."""
+    first()
+
+
+@contextlib.contextmanager
+def bare_push(server: Server, payload: bytes) -> Iterator[Callable[[], object]]:
+    """One RPUSH of those bytes, over a connection as flowkit's: TCP, RESP 2, no retries."""
+    client = redis.Redis(port=server.port, protocol=2, retry=Retry(NoBackoff(), 0))
+    yield lambda: client.rpush("bare", payload)
+    client.close()
+
+
+def entry_of_a_step(flow: Flow) -> bytes:
+    """The bytes that one step gives to its storage."""
+    flow.run(one_step.options(run_id="entry"))
+    snapshot = flow.engine.storage.load("entry")
+    assert snapshot is not None
+    return snapshot.entries[0]
+
+
+@frozen
+class Kept:
+    """A server, and whether a million finished runs lie on it."""
+
+    server: Server
+    url: str
+    finished: int
+
+
+@pytest.fixture(scope="module", params=["fresh", "full"])
+def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
+    """A server with nothing on it, and one with a million finished runs."""
+    with Server(appendonly="yes") as server:
+        finished = FINISHED if request.param == "full" else 0
+        if finished:
+            fill(server, finished)
+        yield Kept(server, server.url, finished)
+
+
+def fill(server: Server, number: int) -> None:
+    """Finished runs of ten entries, by the commits that workers would make, many to a call."""
+    storage = redis_storage(server.url)
+    storage.open()
+    entry = b"x" * 60
+    for begin in range(0, number, 500):
+        new = [
+            NewRun(f"old-{n}", f"task-{n % 50}", entry, grant=Grant("w", f"fill-{begin}", 3_600_000))
+            for n in range(begin, begin + 500)
+        ]
+        leases = [answer.lease for answer in storage.submit(new)]  # type: ignore[union-attr]  # all are created
+        commits = [
+            Commit(
+                lease.run_id, lease.owner, lease.fence, "c", 0, (entry,) * 10, then=Finish(RunStatus.SUCCEEDED, entry)
+            )
+            for lease in leases
+            if lease is not None
+        ]
+        storage.commit(commits)
+    storage.close()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_step_on_redis(level: str, benchmark: BenchmarkFixture, judge: Judge) -> None:
+    """A step costs little more than the write that makes it durable."""
+    measured: list[Samples] = []
+    with (
+        Server(**LEVELS[level]) as server,
+        Flow(server.url, worker=False) as flow,
+        bare_push(server, entry_of_a_step(flow)) as bare,
+    ):
+
+        @task(id=f"bench-redis-{level}")
+        def body() -> None:
+            measured.append(by_turns(benchmark, lambda: reserve(1), bare, rounds=ROUNDS, warm_up=WARM_UP))
+
+        flow.run(body)
+    judge(f"step on Redis, {level}", measured[0])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_group_commit(level: str, benchmark: BenchmarkFixture, judge: Judge) -> None:
+    """Concurrent runs of one worker share their round trips."""
+    steps, runs = 100, 32
+    with Server(**LEVELS[level]) as server, Flow(server.url, worker=False) as flow, asyncio.Runner() as runner:
+
+        async def concurrently() -> None:
+            await asyncio.gather(*(flow.aio.run(many_steps, steps) for _ in range(runs)))
+
+        measured = by_turns(
+            benchmark,
+            lambda: runner.run(concurrently()),
+            lambda: runner.run(flow.aio.run(many_steps, steps)),
+            rounds=8,
+            flowkit_calls=steps * runs,
+            bare_calls=steps,
+        )
+    judge(f"step of one of 32 async runs, Redis {level}", measured)
+
+
+def test_a_step_beside_finished_runs(kept: Kept, benchmark: BenchmarkFixture, judge: Judge) -> None:
+    """A million finished runs cost a step nothing."""
+    measured: list[Samples] = []
+    with Flow(kept.url, worker=False) as flow, bare_push(kept.server, entry_of_a_step(flow)) as bare:
+
+        @task(id=f"bench-redis-beside-{kept.finished}")
+        def body() -> None:
+            measured.append(by_turns(benchmark, lambda: reserve(1), bare, rounds=ROUNDS, warm_up=WARM_UP))
+
+        flow.run(body)
+    judge(f"step on Redis, {kept.finished:,} finished runs", measured[0])
+
+
+def test_a_claim(kept: Kept, benchmark: BenchmarkFixture, judge: Judge) -> None:
+    """A claim looks at the heads of its queues, however long these are."""
+    with (
+        contextlib.closing(redis_storage(f"{kept.url}")) as deep,
+        contextlib.closing(redis_storage(f"{kept.url}?namespace=shallow")) as shallow,
+    ):
+        deep.open()
+        shallow.open()
+        queue(deep, MANY)
+        queue(shallow, FEW)
+        tokens = count()
+
+        def claiming(storage: RedisStorage) -> Callable[[], object]:
+            def claim() -> None:
+                token = f"token-{next(tokens)}"
+                storage.claim(Grant("worker", token, 3_600_000), WANTED, 1)
+                queue(storage, 1, f"more-{token}")
+
+            return claim
+
+        measured = by_turns(benchmark, claiming(deep), claiming(shallow), rounds=500, warm_up=20)
+    judge(f"claim of 1 of {MANY:,}, {kept.finished:,} finished runs", measured)
+
+
+def queue(storage: RedisStorage, number: int, name: str = "queued") -> None:
+    """Runs that are ready."""
+    for begin in range(0, number, 500):
+        storage.submit(
+            [NewRun(f"{name}-{n}", WANTED.tasks[0], b"input") for n in range(begin, min(number, begin + 500))]
+        )
+
+
+def test_trigger_to_first_step(kept: Kept, benchmark: BenchmarkFixture, judge: Judge) -> None:
+    """An idle worker is told of a run at once."""
+    pushed: list[float] = []
+    with Flow(kept.url, worker=True, concurrency=2) as flow, bare_push(kept.server, b"x" * 300) as bare:
+        took: list[float] = []
+
+        def trigger() -> None:
+            began = perf_counter()
+            triggered.trigger().result(timeout=60)
+            took.append(_firsts[-1] - began)
+            began = perf_counter()
+            bare()
+            pushed.append(perf_counter() - began)
+            time.sleep(0.005)  # the worker is idle again
+
+        triggered.trigger().result(timeout=60)
+        pedantic(benchmark, trigger, rounds=300, warm_up=20)
+        del flow
+    cuts = quantiles(took[20:], n=100)
+    judge(f"trigger to first step, p50, {kept.finished:,} finished runs", Samples([cuts[49]], [median(pushed)]))
+    judge(f"trigger to first step, p99, {kept.finished:,} finished runs", Samples([cuts[98]], [median(pushed)]))
+
+
+@step
+def wait(number: int) -> int:
+    """Work that is none of this processor's."""
+    time.sleep(0.02)
+    return number
+
+
+@task(id="bench-redis-waiting")
+def waiting(steps: int) -> int:
+    """Some of it."""
+    return sum(wait(n) for n in range(steps))
+
+
+WORKER = """
+import sys, time
+from flowkit import Flow, step, task
+@step
+def wait(n: int) -> int:
+    time.sleep(0.02)
+    return n
+@task(id="bench-redis-waiting")
+def waiting(steps: int) -> int:
+    return sum(wait(n) for n in range(steps))
+if __name__ == "__main__":
+    with Flow(sys.argv[1], worker=False) as flow:
+        print("ready", flush=True)
+        flow.worker(concurrency=4).run()
+"""
+
+
+def test_two_workers(tmp_path: Path, benchmark: BenchmarkFixture, judge: Judge) -> None:
+    """Twice the workers do twice the work, where it is no work of the processor."""
+    script = tmp_path / "bench_worker.py"
+    script.write_text(WORKER)
+    with Server(appendonly="yes") as server:
+
+        def all_done(workers: int) -> float:
+            """Seconds until 40 runs of 5 steps are done."""
+            with contextlib.ExitStack() as stack:
+                for _ in range(workers):
+                    process = subprocess.Popen([sys.executable, script, server.url], stdout=subprocess.PIPE)
+                    stack.callback(process.wait)
+                    stack.callback(process.kill)
+                    assert process.stdout is not None
+                    stack.callback(process.stdout.close)
+                    process.stdout.readline()
+                storage = redis_storage(server.url)
+                storage.open()
+                stack.callback(storage.close)
+                with Flow(server.url, worker=False):
+                    began = perf_counter()
+                    handles = [waiting.trigger(5) for _ in range(40)]
+                    for handle in handles:
+                        handle.result(timeout=60)
+                    return perf_counter() - began
+
+        one: list[float] = []
+        two: list[float] = []
+
+        def both() -> None:
+            one.append(all_done(1))
+            two.append(all_done(2))
+
+        pedantic(benchmark, both, rounds=3, warm_up=0)
+    judge("work of two workers, Redis", Samples(two, one))
