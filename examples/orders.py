@@ -7,6 +7,11 @@ is reserved, charged or shipped twice, and none is left half done. One order wit
 
     flowkit run examples/orders.py:process-order --input '{"order": {"id": "A-1", ...}}' --run-id order-A-1
 
+With `--workers` others do the work, on as many machines as there are, any of which may die on the way:
+
+    flowkit worker examples/orders.py --storage redis://localhost          # three times, say
+    python examples/orders.py examples/orders.json --workers --storage redis://localhost
+
 The shop behind it (stock, payments, parcels, mails) is a SQLite file, so that what the steps did to the world can be
 looked at afterwards. Its payment service works like real ones: a charge carries an idempotency key, and the same key
 again gives the same payment instead of a second one.
@@ -280,18 +285,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Process orders; interrupted, the same command goes on.")
     parser.add_argument("orders", type=Path, help="a JSON file")
     parser.add_argument("--storage", help="where the runs are kept [default: as flowkit is configured]")
+    parser.add_argument("--workers", action="store_true", help="leave the work to `flowkit worker examples/orders.py`")
     given = parser.parse_args(arguments)
     failed = 0
     with Flow(given.storage, worker=False) as flow:
-        for order in read_orders(given.orders):
-            failed += not _process(flow, order)
+        orders = read_orders(given.orders)
+        if given.workers:
+            for order in orders:
+                with contextlib.suppress(RunConflict):  # told of below
+                    process_order.options(run_id=f"order-{order.id}").trigger(order)
+        for order in orders:
+            failed += not _process(flow, order, here=not given.workers)
     print(f"{failed} failed" if failed else "all went through")
     return 0
 
 
-def _process(flow: Flow, order: Order) -> bool:
+def _process(flow: Flow, order: Order, *, here: bool) -> bool:
+    run = process_order.options(run_id=f"order-{order.id}")
     try:
-        receipt = flow.run(process_order.options(run_id=f"order-{order.id}"), order)
+        receipt = flow.run(run, order) if here else run.trigger(order).result()
     except (NonRetryable, RunConflict) as error:
         print(f"{order.id:8} {type(error).__name__}: {error}")
         return False

@@ -57,6 +57,11 @@ class Capabilities:
     now_ms: int | None = None  # with `server_time`: what it was when the storage was opened
     advice: tuple[str, ...] = ()  # what would make it more durable, for `flowkit doctor`
 
+    @property
+    def ends_with_process(self) -> bool:
+        """Nothing is left once this process has ended; a server that keeps nothing on disk outlives its clients."""
+        return self.durability is Durability.MEMORY and not self.server_time
+
 
 # ---- leases ---------------------------------------------------------------------------------------------------------
 

@@ -69,13 +69,13 @@ def born(words: Sequence[Answer]) -> Lease | None:
     return None if owner is None else Lease(decoded(words[0]), decoded(owner), words[18], words[14])
 
 
-def verdicts(answer: Sequence[int]) -> Iterator[Verdict]:
+def verdicts(answer: bytes) -> Iterator[Verdict]:
     """What became of commits: `append.lua` tells how."""
-    now_ms = answer[0]
-    for at in range(1, len(answer), 4):
-        kind, length, cancel, inbox = answer[at : at + 4]
+    now_ms, *numbers = map(int, answer.split())
+    for at in range(0, len(numbers), 4):
+        kind, length, cancel, inbox = numbers[at : at + 4]
         if kind == 0:
-            yield Done(length, bool(cancel), inbox, now_ms)
+            yield Done(length, cancel == 1, inbox, now_ms)
         elif kind == 1:
             yield _FENCED
         else:

@@ -12,6 +12,8 @@ from flowkit_redis.limits import check_limits
 from flowkit_redis.opening import Opened
 from flowkit_redis.packing import Word, append_words, commit_words
 
+_ANOTHER_STATUS = b"-2"  # append.lua: a run's status would change, which is not for it
+
 
 def commit(opened: Opened, commits: Sequence[Commit], now: Word) -> list[Verdict]:
     """Apply commits; those of one shard in one round trip, in the order given."""
@@ -35,7 +37,7 @@ def _in_shard(opened: Opened, shard: Shard, commits: Sequence[Commit], now: Word
             keys += (shard.key(b"r:", one.run_id), shard.key(b"j:", one.run_id))
             words += append_words(one, one.then.status.value if isinstance(one.then, Go) else "")
         answer = opened.link.run(shard.number, "append", keys, words)
-        if answer[0] >= 0:
+        if answer != _ANOTHER_STATUS:
             return list(answers.verdicts(answer))
     return _of_any_kind(opened, shard, commits, now)
 

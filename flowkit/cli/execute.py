@@ -20,7 +20,7 @@ from flowkit.engine import Engine
 from flowkit.errors import FlowkitError, RunBlocked, RunConflict, RunRolledBack
 from flowkit.flow import Flow
 from flowkit.inspection import same_run
-from flowkit.records import Durability, NewRun, RunStatus, Snapshot
+from flowkit.records import NewRun, RunStatus, Snapshot
 from flowkit.registry import TaskSpec
 from flowkit.reopening import keys_to_retry
 
@@ -105,7 +105,7 @@ def _known(flow: Flow, order: Order, snapshot: Snapshot) -> NewRun:
 
 
 def _advance(engine: Engine, order: Order, new: NewRun) -> tuple[Board, Stop, SystemExit | None]:
-    durable = engine.capabilities.durability is not Durability.MEMORY
+    durable = not engine.capabilities.ends_with_process
     board, left = Board(), None
     stop = Stop(engine, say, lambda: say(resume_text(order, durable=durable)))
     engine.probe = Watch(board, listener(silent=order.silent))
@@ -130,7 +130,7 @@ def _report(engine: Engine, order: Order, live: BaseException | None = None) -> 
     """How the run stands in the storage; `live` is what its body raised here, which still has its traceback."""
     snapshot = engine.snapshot(order.run_id)
     status, raw = snapshot.header.status, snapshot.result
-    durable = engine.capabilities.durability is not Durability.MEMORY
+    durable = not engine.capabilities.ends_with_process
     if raw is None:
         return Report(order, status, durable=durable)
     document = result_json(engine.codec, raw)

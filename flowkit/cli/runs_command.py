@@ -14,6 +14,7 @@ from flowkit.cli.exits import Exit, exit_for_error
 from flowkit.cli.loading import load_code
 from flowkit.cli.options import app_option, json_option, storage_option
 from flowkit.cli.output import complain, emit, error_document, quiet_stdout, reported, say
+from flowkit.cli.transfer_command import export_command, import_command
 from flowkit.cli.views import header_view, item_text, item_view, run_view
 from flowkit.codec import Json
 from flowkit.errors import FlowkitError, RunFinished
@@ -26,10 +27,12 @@ from flowkit.registry import tasks
 
 @click.group()
 def runs() -> None:
-    """List, show, follow, check, cancel, retry, fork and prune runs."""
+    """List, show, follow, check, cancel, retry, fork, prune and move runs."""
 
 
 runs.add_command(check)
+runs.add_command(export_command)
+runs.add_command(import_command)
 
 
 @runs.command("list")

@@ -18,7 +18,6 @@ from flowkit.clock import system_now_ms
 from flowkit.config import redact, storage_url
 from flowkit.errors import ConfigurationError
 from flowkit.flow import Flow
-from flowkit.records import Durability
 from flowkit.registry import tasks
 
 EXAMPLES = """\b
@@ -88,7 +87,7 @@ def worker(
         url = storage_url(storage)
         names = [queue.strip() for queue in queues.split(",") if queue.strip()]
         with Flow(url.url, worker=False, lease=lease) as flow:
-            if flow.engine.capabilities.durability is Durability.MEMORY:
+            if flow.engine.capabilities.ends_with_process:
                 say("The memory storage is this process's own: nobody else can give this worker runs.")
             made = flow.worker(names, concurrency, liveness)
             _log_to_stderr(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)

@@ -80,4 +80,4 @@ for n = 1, #commits do
   answer[at + 3], answer[at + 4] = run and run[CANCEL] and 1 or 0, run and run[INBOX] or 0
 end
 save()
-return answer
+return table.concat(answer, ' ')
