@@ -73,7 +73,10 @@ CHAINS: dict[str, Chain] = {
     "race": lambda b: b.begin().race([b.fail, b.double, b.increment], max_concurrency=1).then(b.double),
     "race_undoes": lambda b: (
         b.begin()
-        .race([sequencer(f"crash-loser-{b.colour.awaits}", input=int).then(b.reserve).then(b.fail), b.double])
+        .race(
+            [sequencer(f"crash-loser-{b.colour.awaits}", input=int).then(b.reserve).then(b.fail), b.double],
+            max_concurrency=1,
+        )
         .then(b.double)
     ),
     "race_fails": lambda b: b.begin().race([b.fail, b.fail], max_concurrency=1),
