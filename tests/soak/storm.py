@@ -92,6 +92,8 @@ class Storm:
                 self.flow.start(made.async_saga_run, fails=not fails),
                 self.flow.start(made.side_run, self._random.randrange(1, 5)),
                 self.flow.start(made.parent, self._random.randrange(1, 4)),
+                self.flow.start(made.batch_run, self._random.randrange(2, 8)),
+                self.flow.start(made.async_batch_run, self._random.randrange(2, 8)),
                 self.flow.start(made.timer_run.options(priority=self._random.randrange(3))),
                 self.flow.start(made.async_timer_run.options(delay=self._random.random())),
             )

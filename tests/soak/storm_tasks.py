@@ -78,9 +78,9 @@ def side_run(count: int) -> int:
 
 
 @task(id="storm-child", concurrency=Concurrency(2, key=lambda number, *_: number % 2))
-def child(number: int) -> str:
+def child(number: int, whose: str = "parent") -> str:
     """A child, two at a time of each kind."""
-    return use(reserve(number))
+    return use(reserve(number), whose)
 
 
 @task(id="storm-parent")
@@ -89,6 +89,19 @@ def parent(count: int) -> int:
     for number in range(count):
         child.trigger(number)
     return len(gather(*(child.bind(number) for number in range(count))))
+
+
+@task(id="storm-batch")
+def batch_run(count: int) -> int:
+    """A batch of children that the workers share, and a wait for all of them."""
+    return len(child.batch_trigger([child.bind(number, "batch") for number in range(count)]).results())
+
+
+@task(id="storm-async-batch")
+async def async_batch_run(count: int) -> int:
+    """The same, awaited."""
+    batch = await child.aio.batch_trigger([child.bind(number, "batch") for number in range(count)])
+    return len(await batch.aio.results())
 
 
 @task(id="storm-timer")
