@@ -64,6 +64,35 @@ class TestWaiting:
         assert store.flow(clock=clock).run(body.options(run_id="r")) == "done"
         assert ran == ["before", "in finally"]
 
+    def test_a_body_that_swallows_the_signal_is_reported(
+        self, memory: Store, clock: FakeClock, colour: Colour, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """E1: a body that holds what unwinds it is told of in the log, records nothing, and goes on in its time."""
+        ran: list[str] = []
+
+        @colour.step
+        def effect() -> None:
+            ran.append("effect")
+
+        @colour.task
+        def body() -> Body[str]:
+            try:
+                yield colour.sleep("1h")
+                yield effect()
+            except BaseException:  # noqa: BLE001  # the mistake that is reported
+                ran.append("held")
+            return "done"
+
+        with Flow(memory.storage(), clock=clock) as flow:
+            handle = flow.start(body.options(run_id="r"))
+            eventually(lambda: handle.status() is RunStatus.WAITING)
+        [told] = [record for record in caplog.records if record.name == "flowkit.body"]
+        assert "'r' went on after it was told to let go" in told.getMessage()
+        clock.advance(hours=2)
+
+        assert memory.flow(clock=clock).run(body.options(run_id="r")) == "done"
+        assert ran == ["held", "effect"]
+
     def test_a_branch_at_work_is_not_cut_off(self, store: Store) -> None:
         """E1: a run with a branch that waits and one that works is put aside when the work is done and recorded."""
         ran: list[str] = []
