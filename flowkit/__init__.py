@@ -2,6 +2,7 @@
 
 from flowkit import aio
 from flowkit.batches import Batch
+from flowkit.converging import wait_for_work
 from flowkit.cron import Cron
 from flowkit.errors import (
     AllFailed,
@@ -46,7 +47,7 @@ from flowkit.records import RunStatus
 from flowkit.retry import Retry
 from flowkit.saga import on_rollback, saga
 from flowkit.sequencer import Sequencer, sequencer
-from flowkit.side_work import WorkHandle, WorkOutcome, wait_for_work, work
+from flowkit.side_work import WorkHandle, WorkOutcome, work
 from flowkit.steps import AsyncStep, Step, step
 from flowkit.tasks import AsyncTask, Task, task
 from flowkit.timers import sleep, sleep_until

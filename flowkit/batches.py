@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
 
@@ -11,7 +10,15 @@ from flowkit.engine import Engine
 from flowkit.errors import ConfigurationError
 from flowkit.handles import RunHandle
 from flowkit.joining import Goal
-from flowkit.waiting import RunResult, fail_together, task_frame, wait_in_task, wait_in_task_async, wait_outside
+from flowkit.waiting import (
+    RunResult,
+    fail_together,
+    task_frame,
+    wait_in_task,
+    wait_in_task_async,
+    wait_outside,
+    wait_outside_async,
+)
 
 R = TypeVar("R")
 
@@ -125,9 +132,11 @@ class AioBatch(Generic[R]):
         """Wait until all have ended (or a threshold is reached), and tell how, in order."""
         batch = self._batch
         goal = batch._goal(min_successful, tolerated_failures)  # noqa: SLF001  # its other half
-        frame = task_frame() if len(batch) else None
+        if not len(batch):
+            return _nothing()
+        frame = task_frame()
         if frame is None:
-            return asyncio.to_thread(_wait_outside, batch, timeout, goal)
+            return wait_outside_async(batch._engine, batch._run_ids, timeout, goal)  # noqa: SLF001  # as above
         return wait_in_task_async(frame, batch._engine, batch._task_id, batch._run_ids, timeout, goal)  # noqa: SLF001  # as above
 
     def results(self, timeout: Duration | None = None) -> Coroutine[Any, Any, list[R]]:
@@ -135,8 +144,8 @@ class AioBatch(Generic[R]):
         return _values_async(self.wait_for_completion(timeout))
 
 
-def _wait_outside(batch: Batch[R], timeout: Duration | None, goal: Goal) -> list[RunResult[R]]:
-    return wait_outside(batch._engine, batch._run_ids, timeout, goal) if len(batch) else []  # noqa: SLF001  # its other half
+async def _nothing() -> list[RunResult[Any]]:
+    return []
 
 
 def _values(results: list[RunResult[R]]) -> list[R]:

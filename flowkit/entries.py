@@ -32,6 +32,7 @@ class Kind(StrEnum):
     TRIGGER = "trigger"
     BATCH = "batch"
     WAIT = "wait"
+    CONVERGE = "converge"  # a wait for side work
     END = "end"  # how another run has ended; its key is that run's id
     SLEEP = "sleep"
     EVENT = "event"

@@ -14,7 +14,7 @@ from flowkit.following import items_of, items_of_async
 from flowkit.items import Item
 from flowkit.joining import Goal
 from flowkit.records import Delivery, Message, MessageKind, RunStatus
-from flowkit.waiting import RunResult, task_frame, wait_in_task, wait_in_task_async, wait_outside
+from flowkit.waiting import RunResult, task_frame, wait_in_task, wait_in_task_async, wait_outside, wait_outside_async
 
 R = TypeVar("R")
 UNKNOWN_TASK: Final = "run"  # the name of a wait for a run of which nothing but its id is known
@@ -117,17 +117,13 @@ class AioRunHandle(Generic[R]):
         """Wait until the run has ended and tell how."""
         handle, frame = self._handle, task_frame()
         if frame is None:
-            return asyncio.to_thread(_wait_outside, handle, timeout)
+            return _first(wait_outside_async(handle._engine, (self.id,), timeout, Goal()))  # noqa: SLF001  # its other half
         engine, task_id = handle._engine, handle._task_id  # noqa: SLF001  # its other half
         return _first(wait_in_task_async(frame, engine, task_id, (self.id,), timeout, Goal()))
 
     def items(self, after: int = 0, *, follow: bool = False) -> AsyncIterator[Item]:
         """What the run has emitted, its side work's failures and its changes of status, in order."""
         return items_of_async(self._handle._engine, self.id, after, follow=follow)  # noqa: SLF001  # its other half
-
-
-def _wait_outside(handle: RunHandle[R], timeout: Duration | None) -> RunResult[R]:
-    return wait_outside(handle._engine, (handle.id,), timeout, Goal())[0]  # noqa: SLF001  # its other half
 
 
 async def _first(results: Coroutine[Any, Any, list[RunResult[R]]]) -> RunResult[R]:

@@ -10,14 +10,13 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from flowkit.calls import call_step, call_step_async, refuse_foreign_task, require_async, spec_of, take_key
-from flowkit.durations import Duration, seconds
 from flowkit.effects import Outcome, Raised, Returned
 from flowkit.errors import FlowkitError, NotAllowedInStep, OutsideRun, WrongColour
 from flowkit.fan_out import outcome_of, run_line
 from flowkit.frozen import frozen
 from flowkit.functions import function_name, is_async_function, require_function
 from flowkit.items import report_failed_work
-from flowkit.run import Cancelled, Frame, Reason, Run, Scope, Unwind, combined, current
+from flowkit.run import Cancelled, Frame, Reason, Run, Scope, Unwind, current
 
 log = logging.getLogger(__name__)
 
@@ -193,59 +192,6 @@ def _start_async(
     assert run.body is not None  # the calling task is the body's
     handle.task = run.body.start_branch(scope, lambda: call(*args, **kwargs))
     handle.task.add_done_callback(lambda task: handle.finish(outcome_of(task)))
-
-
-# ---- converging -----------------------------------------------------------------------------------------------------
-
-
-def wait_for_work(*, fail_on_error: bool = False, timeout: Duration | None = None) -> list[WorkOutcome]:
-    """Wait for all work that this task (or sequencer) has queued so far; outcomes in the order of queueing.
-
-    Args:
-        fail_on_error: raise the error of the first queued that failed, after all have settled.
-        timeout: return after this long; what is still running is told as not done and goes on.
-    """
-    frame = work_frame("wait_for_work")
-    run, scope = frame.run, frame.scope
-    if run.is_async:
-        raise WrongColour("wait_for_work() is in an async task: write `await flowkit.aio.wait_for_work()`")
-    works = cast("list[WorkHandle[Any]]", list(scope.works))
-    deadline = None if timeout is None else run.clock.now_ms() + round(seconds(timeout, "wait_for_work") * 1000)
-    for handle in works:
-        while not handle.wait(LOOK_S):
-            if deadline is not None and run.clock.now_ms() >= deadline:
-                break
-    if run.reason is not None:
-        raise Unwind(run.reason)
-    reason = combined([handle.parked for handle in works if handle.parked is not None])
-    if reason is not None and deadline is None:
-        raise run.leave(scope, reason)
-    return _outcomes(works, fail_on_error=fail_on_error)
-
-
-async def wait_for_work_async(*, fail_on_error: bool = False, timeout: Duration | None = None) -> list[WorkOutcome]:
-    """`wait_for_work`, awaitable."""
-    frame = work_frame("aio.wait_for_work")
-    require_async(frame.run, "wait_for_work")
-    works = cast("list[WorkHandle[Any]]", list(frame.scope.works))
-    limit_s = None if timeout is None else seconds(timeout, "wait_for_work")
-    began_s = asyncio.get_running_loop().time()
-    while tasks := {handle.task for handle in works if handle.task is not None and not handle.task.done()}:
-        left_s = None if limit_s is None else limit_s - (asyncio.get_running_loop().time() - began_s)
-        if left_s is not None and left_s <= 0:
-            break
-        await asyncio.wait(tasks, timeout=left_s)
-        await asyncio.sleep(0)  # let the callbacks of what has just ended run: they may start more
-    return _outcomes(works, fail_on_error=fail_on_error)
-
-
-def _outcomes(works: list[WorkHandle[Any]], *, fail_on_error: bool) -> list[WorkOutcome]:
-    outcomes = [handle.outcome() for handle in works]
-    if fail_on_error:
-        for outcome in outcomes:
-            if outcome.error is not None:
-                raise outcome.error
-    return outcomes
 
 
 def work_frame(what: str) -> Frame:

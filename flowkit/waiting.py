@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import contextvars
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 from flowkit.calls import perform_call, perform_call_async, recall, refuse_foreign_task, require_async, take_key
@@ -225,6 +228,41 @@ def wait_outside(engine: Engine, run_ids: Sequence[str], timeout: Duration | Non
             if waits_for is None or not goal.missing(len(running), succeeded, len(found) - succeeded):
                 return [found.get(run_id) or RunResult(run_id, RunStatus.RUNNING) for run_id in run_ids]
             _wait_for_change(engine, waits_for.header, deadline, until_ended=goal == Goal())
+
+
+def wait_outside_async(
+    engine: Engine, run_ids: Sequence[str], timeout: Duration | None, goal: Goal
+) -> Coroutine[Any, Any, list[RunResult[Any]]]:
+    """As `wait_outside`, on a thread of its own: who waits must not use up the threads that others need to go on."""
+    return _wait_on_a_thread(lambda: wait_outside(engine, run_ids, timeout, goal))
+
+
+async def _wait_on_a_thread(wait: Callable[[], list[RunResult[Any]]]) -> list[RunResult[Any]]:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[list[RunResult[Any]]] = loop.create_future()
+
+    def tell(results: list[RunResult[Any]], error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(results)
+        else:
+            future.set_exception(error)
+
+    def body() -> None:
+        results: list[RunResult[Any]] = []
+        failed: BaseException | None = None
+        try:
+            results = wait()
+        except BaseException as error:  # noqa: BLE001  # raised where it is awaited
+            failed = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody awaits it any more
+            loop.call_soon_threadsafe(tell, results, failed)
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(body,), name="flowkit-wait", daemon=True).start()
+    with given_back():
+        return await future
 
 
 def _wait_for_change(engine: Engine, header: RunHeader, deadline: Deadline, *, until_ended: bool) -> None:

@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any, TypeVar, assert_never
 
 from flowkit.binding import Bound
+from flowkit.converging import wait_for_work, wait_for_work_async
 from flowkit.errors import WrongColour
 from flowkit.fan_out import gather, gather_async
 from flowkit.racing import race, race_async
 from flowkit.sequencer.requests import Await, Call, Converge, Decide, First, Line, Meaning, Request, Together
-from flowkit.side_work import wait_for_work, wait_for_work_async
 
 _T = TypeVar("_T")
 

@@ -108,6 +108,12 @@ METRICS = {
                 Metric(f"trigger to first step, p99, {finished} finished runs", "RPUSH", Within(25 * MS)),
             )
         ),
+        Metric("one of 1,000 children, memory", "a run started by itself", AtMost(1.5)),
+        Metric("one of 1,000 children, disk, NORMAL", "a run started by itself", AtMost(1.5)),
+        Metric("side work, memory", "a step", None),
+        Metric("side work, disk, NORMAL", "a step", None),
+        Metric("event received, memory", "a run started by itself", AtMost(3)),
+        Metric("event received, disk, NORMAL", "a run started by itself", AtMost(3)),
         Metric("import flowkit", "bare interpreter", Within(150 * MS)),
     )
 }

@@ -8,14 +8,17 @@ from uuid import UUID
 
 import flowkit
 from flowkit import (
+    Batch,
     Concurrency,
     Cron,
     Flow,
+    Item,
     Retry,
     RunHandle,
     RunResult,
     RunStatus,
     current_run,
+    emit,
     now,
     on_rollback,
     patched,
@@ -24,6 +27,7 @@ from flowkit import (
     step,
     task,
     uuid4,
+    wait_for_event,
 )
 
 
@@ -139,6 +143,47 @@ def from_outside(flow: Flow, order: Order) -> None:
     assert_type(result, RunResult[list[int]])
     assert_type(result.unwrap(), list[int])
     assert_type(result.output, list[int] | None)
+
+
+def batches(order: Order) -> None:
+    """Runs of their own."""
+    assert_type(prepare.trigger_and_wait(order), RunResult[str])
+    batch = prepare.batch_trigger([order, order])
+    assert_type(batch, Batch[str])
+    assert_type(batch.handles, list[RunHandle[str]])
+    assert_type(batch.results(), list[str])
+    assert_type(batch.wait_for_completion(min_successful=1, tolerated_failures=0), list[RunResult[str]])
+    assert_type(prepare.batch_trigger([prepare.bind(order)]), Batch[str])
+    assert_type(process.batch_trigger([order]), Batch[list[int]])
+    prepare.batch_trigger(["order"])  # type: ignore[list-item]  # no Order
+
+
+async def batches_awaited(order: Order) -> None:
+    """The same, awaited."""
+    assert_type(await process.aio.trigger_and_wait(order), RunResult[list[int]])
+    batch = await process.aio.batch_trigger([order])
+    assert_type(batch, Batch[list[int]])
+    assert_type(await batch.aio.results(), list[list[int]])
+    assert_type(await batch.aio.wait_for_completion(timeout=5), list[RunResult[list[int]]])
+
+
+def told(flow: Flow) -> None:
+    """Events and items."""
+    assert_type(wait_for_event("approval", timeout="7d", type=Order), Order)
+    assert_type(wait_for_event("anything"), object)
+    assert_type(flow.send_event("r", "approval", Order("a"), id="once"), bool)
+    emit("progress", {"done": 1})
+    for item in flow.handle("r").items(after=5, follow=True):
+        assert_type(item, Item)
+        assert_type(item.data, object)
+
+
+async def told_awaited(flow: Flow) -> None:
+    """The same, awaited."""
+    assert_type(await flowkit.aio.wait_for_event("approval", type=Order), Order)
+    assert_type(await flow.aio.send_event("r", "approval"), bool)
+    async for item in flow.handle("r").aio.items():
+        assert_type(item.at, datetime)
 
 
 async def from_outside_awaited(flow: Flow, order: Order) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowkit_testing.corpus import arrivals, chains, children, events, parallel, pipelines, sagas, side
+from flowkit_testing.corpus import arrivals, batches, chains, children, events, parallel, pipelines, sagas, side
 from flowkit_testing.corpus.case import Case
 
 CASES: tuple[Case, ...] = (
@@ -13,6 +13,7 @@ CASES: tuple[Case, ...] = (
     *side.CASES,
     *events.CASES,
     *arrivals.CASES,
+    *batches.CASES,
     *pipelines.CASES,
 )
 
