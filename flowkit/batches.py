@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 from flowkit.durations import Duration
@@ -15,9 +15,8 @@ from flowkit.waiting import (
     fail_together,
     task_frame,
     wait_in_task,
-    wait_in_task_async,
+    wait_later,
     wait_outside,
-    wait_outside_async,
 )
 
 R = TypeVar("R")
@@ -130,18 +129,20 @@ class AioBatch(Generic[R]):
         tolerated_failures: int | None = None,
     ) -> Coroutine[Any, Any, list[RunResult[R]]]:
         """Wait until all have ended (or a threshold is reached), and tell how, in order."""
-        batch = self._batch
-        goal = batch._goal(min_successful, tolerated_failures)  # noqa: SLF001  # its other half
-        if not len(batch):
-            return _nothing()
-        frame = task_frame()
-        if frame is None:
-            return wait_outside_async(batch._engine, batch._run_ids, timeout, goal)  # noqa: SLF001  # as above
-        return wait_in_task_async(frame, batch._engine, batch._task_id, batch._run_ids, timeout, goal)  # noqa: SLF001  # as above
+        return self._wait(timeout, min_successful, tolerated_failures)()
 
     def results(self, timeout: Duration | None = None) -> Coroutine[Any, Any, list[R]]:
         """The values that the runs have returned, in order, once all have ended."""
-        return _values_async(self.wait_for_completion(timeout))
+        return _values_async(self._wait(timeout))
+
+    def _wait(
+        self, timeout: Duration | None, min_successful: int | None = None, tolerated_failures: int | None = None
+    ) -> Callable[[], Coroutine[Any, Any, list[RunResult[R]]]]:
+        batch = self._batch
+        goal = batch._goal(min_successful, tolerated_failures)  # noqa: SLF001  # its other half
+        if not len(batch):
+            return _nothing
+        return wait_later(batch._engine, batch._task_id, batch._run_ids, timeout, goal)  # noqa: SLF001  # as above
 
 
 async def _nothing() -> list[RunResult[Any]]:
@@ -153,8 +154,8 @@ def _values(results: list[RunResult[R]]) -> list[R]:
     return [cast("R", result.output) for result in results]
 
 
-async def _values_async(results: Coroutine[Any, Any, list[RunResult[R]]]) -> list[R]:
-    return _values(await results)
+async def _values_async(wait: Callable[[], Coroutine[Any, Any, list[RunResult[R]]]]) -> list[R]:
+    return _values(await wait())
 
 
 def _is_count(value: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Final, Generic, TypeVar
 
 from flowkit.durations import Duration
@@ -14,9 +14,10 @@ from flowkit.following import items_of, items_of_async
 from flowkit.items import Item
 from flowkit.joining import Goal
 from flowkit.records import Delivery, Message, MessageKind, RunStatus
-from flowkit.waiting import RunResult, task_frame, wait_in_task, wait_in_task_async, wait_outside, wait_outside_async
+from flowkit.waiting import RunResult, task_frame, wait_in_task, wait_later, wait_outside
 
 R = TypeVar("R")
+_Wait = Callable[[], Coroutine[Any, Any, list[RunResult[R]]]]
 UNKNOWN_TASK: Final = "run"  # the name of a wait for a run of which nothing but its id is known
 
 
@@ -111,24 +112,24 @@ class AioRunHandle(Generic[R]):
 
     def result(self, timeout: Duration | None = None) -> Coroutine[Any, Any, R]:
         """The value that the run returned, or raises what it raised."""
-        return _value(self.wait_for_completion(timeout))
+        return _value(self._wait(timeout))
 
     def wait_for_completion(self, timeout: Duration | None = None) -> Coroutine[Any, Any, RunResult[R]]:
         """Wait until the run has ended and tell how."""
-        handle, frame = self._handle, task_frame()
-        if frame is None:
-            return _first(wait_outside_async(handle._engine, (self.id,), timeout, Goal()))  # noqa: SLF001  # its other half
-        engine, task_id = handle._engine, handle._task_id  # noqa: SLF001  # its other half
-        return _first(wait_in_task_async(frame, engine, task_id, (self.id,), timeout, Goal()))
+        return _first(self._wait(timeout))
+
+    def _wait(self, timeout: Duration | None) -> _Wait[R]:
+        handle = self._handle
+        return wait_later(handle._engine, handle._task_id, (self.id,), timeout, Goal())  # noqa: SLF001  # its other half
 
     def items(self, after: int = 0, *, follow: bool = False) -> AsyncIterator[Item]:
         """What the run has emitted, its side work's failures and its changes of status, in order."""
         return items_of_async(self._handle._engine, self.id, after, follow=follow)  # noqa: SLF001  # its other half
 
 
-async def _first(results: Coroutine[Any, Any, list[RunResult[R]]]) -> RunResult[R]:
-    return (await results)[0]
+async def _first(wait: _Wait[R]) -> RunResult[R]:
+    return (await wait())[0]
 
 
-async def _value(result: Coroutine[Any, Any, RunResult[R]]) -> R:
-    return (await result).unwrap()
+async def _value(wait: _Wait[R]) -> R:
+    return (await wait())[0].unwrap()

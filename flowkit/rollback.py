@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from attrs import evolve
+
 from flowkit.codec import Json
 from flowkit.codec.errors import error_from_json, live_error
 from flowkit.digest import ArgumentDigest
@@ -16,6 +18,8 @@ from flowkit.errors import CompensationFailed, RunBlocked, RunCancelled
 from flowkit.operations import StepCall, StepSpec, encode_within_cap, noted, step_operation
 from flowkit.records import Go, RunStatus
 from flowkit.run import Blocked, Run, Scope, Undo, UndoScope, Unwind
+
+_COMPENSATING = Go(RunStatus.COMPENSATING)
 
 
 def undo_key(key: str) -> str:
@@ -65,7 +69,7 @@ def _record(run: Run, key: str, name: str, cause: BaseException, undos: list[Und
     kind = Kind.RUN if key == RUN_KEY else Kind.SAGA
     entry = Entry(kind, Phase.ROLLBACK, key, name, run.clock.now_ms(), "", data)
     raw = encode_within_cap(run, entry)
-    return Record(kind, Phase.ROLLBACK, name, key, (raw,), go=Go(RunStatus.COMPENSATING))
+    return Record(kind, Phase.ROLLBACK, name, key, (raw,), go=_COMPENSATING)
 
 
 def _data_of(recorded: Entry) -> Mapping[str, Json]:
@@ -130,11 +134,30 @@ def _undo(run: Run, scope: Scope, saga: UndoScope, undo: Undo) -> Operation[Exce
     )
     threaded = run.is_async and not undo.is_async
     try:
-        yield from step_operation(run, scope, StepCall(spec, key, "", undo.args, undo.kwargs, past, saga, threaded))
+        call = StepCall(spec, key, "", undo.args, undo.kwargs, past, saga, threaded)
+        yield from _while_compensating(step_operation(run, scope, call))
     except Exception as error:  # noqa: BLE001  # G2: one that fails for good does not stop the others
         run.failed_undos.append(key)
         return error
     return None
+
+
+def _while_compensating(operation: Operation[object]) -> Operation[object]:
+    """The run stays in `compensating` whatever its undos record, also while it waits or is taken over (rule X6)."""
+    try:
+        effect = next(operation)
+        while True:
+            if isinstance(effect, Record):
+                effect = evolve(effect, go=_COMPENSATING)
+            try:
+                answer = yield effect
+            except BaseException as error:  # noqa: BLE001  # the undo's own operation decides what it means
+                effect = operation.throw(error)
+            else:
+                effect = operation.send(answer)
+    except StopIteration as stop:
+        value: object = stop.value
+        return value
 
 
 def _outcome(name: str, cause: BaseException, failures: list[Exception]) -> BaseException:

@@ -134,11 +134,11 @@ def trigger_child(frame: Frame, start: Start) -> str:
     return run_id
 
 
-def trigger_child_async(frame: Frame, start: Start) -> Coroutine[Any, Any, str]:
-    """As `trigger_child`, awaited; the key of the call is taken now."""
+def trigger_child_later(frame: Frame, start: Start) -> Callable[[], Coroutine[Any, Any, str]]:
+    """As `trigger_child`, awaitable: the key of the call is taken now, the coroutine is made when it is awaited."""
     require_async(frame.run, start.spec.id)
     past, operation = _trigger(frame, start)
-    return _trigger_async(frame.run, frame.scope, start, past, operation)
+    return functools.partial(_trigger_async, frame.run, frame.scope, start, past, operation)
 
 
 async def _trigger_async(
@@ -178,11 +178,13 @@ def trigger_batch(frame: Frame, spec: TaskSpec, starts: Sequence[Start]) -> tupl
     return run_ids
 
 
-def trigger_batch_async(frame: Frame, spec: TaskSpec, starts: Sequence[Start]) -> Coroutine[Any, Any, tuple[str, ...]]:
-    """As `trigger_batch`, awaited; the key of the call is taken now."""
+def trigger_batch_later(
+    frame: Frame, spec: TaskSpec, starts: Sequence[Start]
+) -> Callable[[], Coroutine[Any, Any, tuple[str, ...]]]:
+    """As `trigger_batch`, awaitable: the key of the call is taken now, the coroutine is made when it is awaited."""
     require_async(frame.run, spec.id)
     past, operation = _batch(frame, spec, starts)
-    return _batch_async(frame.run, frame.scope, starts, past, operation)
+    return functools.partial(_batch_async, frame.run, frame.scope, starts, past, operation)
 
 
 async def _batch_async(

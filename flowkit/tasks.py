@@ -29,9 +29,9 @@ from flowkit.spawning import (
     call_child_async,
     engine_of,
     trigger_batch,
-    trigger_batch_async,
+    trigger_batch_later,
     trigger_child,
-    trigger_child_async,
+    trigger_child_later,
 )
 from flowkit.waiting import RunResult, trigger_and_wait_async
 
@@ -213,7 +213,7 @@ class AioTask(Generic[P, R]):
         frame, spec = current.get(), self._task.spec
         if frame is None or frame.step_key is not None:
             return asyncio.to_thread(self._task.trigger, *args, **kwargs)
-        return _handle(engine_of(frame.run), spec.id, trigger_child_async(frame, Start(spec, args, kwargs)))
+        return _handle(engine_of(frame.run), spec.id, trigger_child_later(frame, Start(spec, args, kwargs)))
 
     def trigger_and_wait(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, RunResult[R]]:
         """Put a run into its queue and wait until it has ended; never raises for a failed run."""
@@ -233,15 +233,17 @@ class AioTask(Generic[P, R]):
         starts = _starts(spec, items)
         if frame is None or frame.step_key is not None:
             return asyncio.to_thread(self._task.batch_trigger, items)
-        return _batch(engine_of(frame.run), spec.id, trigger_batch_async(frame, spec, starts))
+        return _batch(engine_of(frame.run), spec.id, trigger_batch_later(frame, spec, starts))
 
 
-async def _handle(engine: Engine, task_id: str, run_id: Coroutine[Any, Any, str]) -> RunHandle[Any]:
-    return RunHandle(engine, await run_id, task_id)
+async def _handle(engine: Engine, task_id: str, trigger: Callable[[], Coroutine[Any, Any, str]]) -> RunHandle[Any]:
+    return RunHandle(engine, await trigger(), task_id)
 
 
-async def _batch(engine: Engine, task_id: str, run_ids: Coroutine[Any, Any, tuple[str, ...]]) -> Batch[Any]:
-    return Batch(engine, task_id, await run_ids)
+async def _batch(
+    engine: Engine, task_id: str, trigger: Callable[[], Coroutine[Any, Any, tuple[str, ...]]]
+) -> Batch[Any]:
+    return Batch(engine, task_id, await trigger())
 
 
 def _starts(spec: TaskSpec, items: Iterable[object]) -> list[Start]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar, cast
@@ -22,7 +23,7 @@ from flowkit.journal import END_OF
 from flowkit.records import RunHeader, RunStatus, Snapshot
 from flowkit.run import Detached, Frame, Run, Unwind, current
 from flowkit.slots import given_back
-from flowkit.spawning import Start, trigger_child_async
+from flowkit.spawning import Start, trigger_child_later
 
 R = TypeVar("R")
 
@@ -77,12 +78,15 @@ def wait_in_task(
     return _results(frame, engine, call, places)
 
 
-def wait_in_task_async(
-    frame: Frame, engine: Engine, name: str, run_ids: Sequence[str], timeout: Duration | None, goal: Goal
-) -> Coroutine[Any, Any, list[RunResult[Any]]]:
-    """As `wait_in_task`, awaited; the key of the call is taken now (rule I1)."""
+def wait_later(
+    engine: Engine, name: str, run_ids: Sequence[str], timeout: Duration | None, goal: Goal
+) -> Callable[[], Coroutine[Any, Any, list[RunResult[Any]]]]:
+    """Wait for runs, awaitable: the key is taken now (rule I1), the coroutine is made when it is awaited."""
+    frame = task_frame()
+    if frame is None:
+        return functools.partial(_wait_on_a_thread, functools.partial(wait_outside, engine, run_ids, timeout, goal))
     require_async(frame.run, name)
-    return _wait_async(frame, engine, _call(frame, name, run_ids, timeout, goal))
+    return functools.partial(_wait_async, frame, engine, _call(frame, name, run_ids, timeout, goal))
 
 
 async def _wait_async(frame: Frame, engine: Engine, call: JoinCall) -> list[RunResult[Any]]:
@@ -95,14 +99,14 @@ async def _wait_async(frame: Frame, engine: Engine, call: JoinCall) -> list[RunR
 
 def trigger_and_wait_async(frame: Frame, engine: Engine, start: Start) -> Coroutine[Any, Any, RunResult[Any]]:
     """Trigger a child and wait for it; the keys of both are taken now (rule I1)."""
-    triggered, key = trigger_child_async(frame, start), take_key(frame, None)
-    return _trigger_and_wait(frame, engine, start.spec.id, key, triggered)
+    trigger, key = trigger_child_later(frame, start), take_key(frame, None)
+    return _trigger_and_wait(frame, engine, start.spec.id, key, trigger)
 
 
 async def _trigger_and_wait(
-    frame: Frame, engine: Engine, name: str, key: str, triggered: Coroutine[Any, Any, str]
+    frame: Frame, engine: Engine, name: str, key: str, trigger: Callable[[], Coroutine[Any, Any, str]]
 ) -> RunResult[Any]:
-    run_id = await triggered
+    run_id = await trigger()
     call = JoinCall(key, name, (run_id,), recall(frame.run, Kind.WAIT, key, name))
     return (await _wait_async(frame, engine, call))[0]
 
@@ -230,14 +234,8 @@ def wait_outside(engine: Engine, run_ids: Sequence[str], timeout: Duration | Non
             _wait_for_change(engine, waits_for.header, deadline, until_ended=goal == Goal())
 
 
-def wait_outside_async(
-    engine: Engine, run_ids: Sequence[str], timeout: Duration | None, goal: Goal
-) -> Coroutine[Any, Any, list[RunResult[Any]]]:
-    """As `wait_outside`, on a thread of its own: who waits must not use up the threads that others need to go on."""
-    return _wait_on_a_thread(lambda: wait_outside(engine, run_ids, timeout, goal))
-
-
 async def _wait_on_a_thread(wait: Callable[[], list[RunResult[Any]]]) -> list[RunResult[Any]]:
+    """On one of its own: who waits must not use up the threads that others need to go on."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[list[RunResult[Any]]] = loop.create_future()
 

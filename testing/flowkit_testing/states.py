@@ -18,6 +18,7 @@ from flowkit_testing import bystander
 from flowkit_testing.log import LoggedStorage
 
 State = Hashable
+_WAITS = frozenset({Kind.EVENT, Kind.WAIT, Kind.CONVERGE})  # what they have begun with is a time
 Settled = tuple[str, bytes | None, dict[str, list[tuple[str, ...]]]]  # status, result, entries by operation
 
 
@@ -96,7 +97,7 @@ def timeless(entry: Entry) -> tuple[str, ...]:
 def _timeless_data(entry: Entry) -> Json:
     if entry.phase == Phase.ATTEMPT and isinstance(entry.data, dict):
         return {name: value for name, value in entry.data.items() if name != "retry_at"}
-    if entry.kind == Kind.SLEEP or (entry.kind == Kind.EVENT and entry.phase == Phase.BEGUN):
+    if entry.kind == Kind.SLEEP or (entry.kind in _WAITS and entry.phase == Phase.BEGUN):
         return None
     return entry.data
 

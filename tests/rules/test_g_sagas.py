@@ -25,6 +25,7 @@ from flowkit import (
     step,
     task,
 )
+from flowkit.entries import decode
 from flowkit_testing import Harness
 from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, at_once, eventually
 
@@ -108,7 +109,7 @@ class TestTheTask:
         assert undone == []
 
     def test_cancellation_undoes(self, store: Store, colour: Colour) -> None:
-        """G1, E2: a cancelled run undoes what it has completed, and ends as cancelled, however often it is cancelled."""
+        """G1, E2: a cancelled run undoes what it has completed, and ends as cancelled, also if cancelled twice."""
         undone: Undone = []
         book = booking(colour, undone)
 
@@ -708,4 +709,4 @@ def _task(colour: Colour, sync_body: Callable[[], Any], async_body: Callable[[],
 
 
 def _names(flow: Flow) -> list[str]:
-    return [entry.split(b'"')[9].decode() for entry in flow.engine.load("r").entries if entry.count(b'"') > 9]
+    return [decode(flow.engine.codec, raw).name for raw in flow.engine.load("r").entries]
