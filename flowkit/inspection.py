@@ -194,3 +194,44 @@ def _errors(entry: Entry) -> tuple[str, ...]:
         return ()
     error = entry.data.get("error", entry.data.get("cause"))
     return () if error is None else (error_text(error),)
+
+
+# ---- what is undone -------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Rollback:
+    """A task, or a `saga` scope in it, whose completed operations are undone (rule G3)."""
+
+    name: str
+    cause: str  # the error that it was left by, in one line
+    undone: tuple[str, ...]  # names of the operations, in the order of their undoing
+    failed: tuple[str, ...]  # those whose undo has failed for good
+    left: tuple[str, ...]  # those whose undo is still to come
+
+
+def rollbacks(codec: Codec, snapshot: Snapshot) -> tuple[Rollback, ...]:
+    """What was undone in a run, what is still to be undone, and why; oldest first."""
+    names: dict[str, str] = {}
+    undos: dict[str, str] = {}
+    begun: list[Entry] = []
+    for raw in snapshot.entries:
+        entry = _readable(codec, raw)
+        if entry.kind == Kind.UNDO:
+            undos[entry.key] = entry.phase
+        elif entry.phase == Phase.ROLLBACK:
+            begun.append(entry)
+        else:
+            names.setdefault(entry.key, entry.name)
+    return tuple(_rollback(entry, names, undos) for entry in begun if isinstance(entry.data, Mapping))
+
+
+def _rollback(entry: Entry, names: Mapping[str, str], undos: Mapping[str, str]) -> Rollback:
+    assert isinstance(entry.data, Mapping)  # callers have looked
+    listed = entry.data.get("undos")
+    found: dict[str, list[str]] = {Phase.DONE: [], Phase.FAILED: [], "": []}
+    for key in listed if isinstance(listed, list) else ():
+        phase = undos.get(undo_key(str(key)), "")
+        found[phase if phase in found else ""].append(names.get(str(key), f"operation {key}"))
+    cause = error_text(entry.data.get("cause"))
+    return Rollback(entry.name, cause, tuple(found[Phase.DONE]), tuple(found[Phase.FAILED]), tuple(found[""]))

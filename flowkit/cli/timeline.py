@@ -17,7 +17,7 @@ from flowkit.cli.times import local_time, ms_text
 from flowkit.cli.views import input_of, outcome_of
 from flowkit.codec import Codec, Json, error_text
 from flowkit.entries import Kind, Phase
-from flowkit.inspection import RecordedCall, recorded_calls
+from flowkit.inspection import RecordedCall, recorded_calls, rollbacks
 from flowkit.records import RunHeader, RunStatus, Snapshot
 
 SHOWN_FIRST, SHOWN_LAST = 60, 20  # steps of a long run
@@ -83,7 +83,7 @@ def _print_head(screen: Console, codec: Codec, snapshot: Snapshot) -> None:
     header = snapshot.header
     title = Text.assemble((header.run_id, "bold"), f"  {header.task}  ", (str(header.status), STYLES[header.status]))
     screen.print(title, soft_wrap=True)
-    for name, text in (*_facts(header), *_payloads(codec, snapshot)):
+    for name, text in (*_facts(header), *_payloads(codec, snapshot), *_undone(codec, snapshot)):
         screen.print(Text.assemble((f"{name:<9}", "dim"), text), soft_wrap=True)
 
 
@@ -118,6 +118,15 @@ def _payloads(codec: Codec, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         yield "error", error_text(outcome["error"])
     elif "value" in outcome:
         yield "value", _short(outcome["value"])
+
+
+def _undone(codec: Codec, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """What was undone, what is still to be undone, and why."""
+    for rollback in rollbacks(codec, snapshot):
+        yield "undoing", f"{rollback.name}, because of {rollback.cause}"
+        for name, operations in (("undone", rollback.undone), ("failed", rollback.failed), ("to undo", rollback.left)):
+            if operations:
+                yield name, ", ".join(operations)
 
 
 def _input_text(given: dict[str, Json]) -> str:

@@ -10,7 +10,7 @@ from flowkit.codec import Codec, Json
 from flowkit.documents import decode_input, result_json
 from flowkit.errors import SerializationError
 from flowkit.following import StoredItem
-from flowkit.inspection import RecordedCall, recorded_calls
+from flowkit.inspection import RecordedCall, recorded_calls, rollbacks
 from flowkit.records import RunHeader, Snapshot
 
 
@@ -54,6 +54,16 @@ def run_view(codec: Codec, snapshot: Snapshot) -> dict[str, Json]:
         "unreadable": unreadable or unreadable_result,
         "chain": chain,
         "timeline": calls,
+        "rollbacks": [
+            {
+                "name": rollback.name,
+                "cause": rollback.cause,
+                "undone": list(rollback.undone),
+                "failed": list(rollback.failed),
+                "left": list(rollback.left),
+            }
+            for rollback in rollbacks(codec, snapshot)
+        ],
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from flowkit.cli.loading import load_task
 from flowkit.cli.tables import WIDTH_ELSEWHERE, console
@@ -16,7 +17,7 @@ from flowkit.cli.times import seconds_text
 from flowkit.codec import Json, JsonCodec
 from flowkit.entries import Entry, Kind, Phase, encode
 from flowkit.flow import Flow
-from flowkit.inspection import RecordedCall, recorded_calls
+from flowkit.inspection import RecordedCall, recorded_calls, rollbacks
 from flowkit.records import Commit, Exactly, Finish, Grant, NewRun, RunStatus
 
 Call = Callable[..., Any]
@@ -361,3 +362,30 @@ def test_items_of_no_run(flowkit: Call) -> None:
     ended = flowkit("runs", "items", "nobody", "--json")
     assert ended.code != 0
     assert "nobody" in json.loads(ended.out)["error"]["message"]
+
+
+# ---- what is undone -------------------------------------------------------------------------------------------------
+
+
+def test_show_tells_what_was_undone_and_why(flowkit: Call, shop: str) -> None:
+    """A run that was undone tells what of it was, and the error that it was left by."""
+    flowkit("run", f"{shop}:undone", "--run-id", "u")
+    shown = flowkit("runs", "show", "u", "--json").json
+    assert shown["rollbacks"] == [
+        {"name": "shop-undone", "cause": "Refused: no carrier", "undone": ["pay"], "failed": [], "left": []}
+    ]
+    text = flowkit("runs", "show", "u").out
+    assert "undoing  shop-undone, because of Refused: no carrier" in text
+    assert "undone   pay" in text
+
+
+def test_show_tells_what_is_still_to_be_undone(flowkit: Call, shop: str, flow: Flow) -> None:
+    """A rollback that was cut short tells what is left, and one whose undo has failed tells that."""
+    flowkit("run", f"{shop}:undone", "--run-id", "u")
+    snapshot = flow.engine.load("u")
+    entries = snapshot.entries[: next(at for at, raw in enumerate(snapshot.entries) if b'"rollback"' in raw) + 1]
+    [cut] = rollbacks(flow.engine.codec, evolve(snapshot, entries=entries))
+    assert (cut.undone, cut.left) == ((), ("pay",))
+    failed = encode(flow.engine.codec, Entry(Kind.UNDO, Phase.FAILED, "1~undo", "pay", 0, "", {"error": None}))
+    [broken] = rollbacks(flow.engine.codec, evolve(snapshot, entries=(*entries, failed)))
+    assert (broken.undone, broken.failed, broken.left) == ((), ("pay",), ())
