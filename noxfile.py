@@ -94,6 +94,13 @@ def storm(session: nox.Session) -> None:
 
 
 @nox.session
+def explore(session: nox.Session) -> None:
+    """Every workflow of up to three operations, killed at every point any number of times; slow."""
+    install_wheel(session, "test")
+    session.run("pytest", "-n", "auto", "tests/soak/soak_programs.py", *session.posargs, env=INSTALLED_ONLY)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks as ratios against the bare stores; `-- --flowkit-record` keeps the numbers."""
     session.install("-q", "-e", ".[test,bench]")

@@ -22,7 +22,15 @@ VERDICTS: tuple[Verdict, ...] = ("passed", "failed", "equal", "not reached", "no
 _WORST_FIRST: tuple[Verdict, ...] = ("failed", "not reached", "not tried", "passed", "equal")
 _STEP = re.compile(r"(?P<run>[^:]+): (?P<kind>\w+) (?P<rest>.*)(?P<key> \([^()]*\))(?P<more>.*)$")
 _ITSELF = "the run itself"
-_FAULTS = {"lease": "lease lost", "lost_ack": "answer lost", "not_applied": "not applied"}
+_FAULTS = {
+    "lease": "lease lost",
+    "stop": "stopped",
+    "lost_ack": "answer lost",
+    "not_applied": "not applied",
+    "fail": "step fails",
+    "late": "comes late",
+    "cancel": "cancelled",
+}
 _UNDO = undo_key("")
 _KINDS = {"invoke": "effect", "record": "commit", "post": "commit", "pause": "wait", "listen": "wait", "child": "wait"}
 
@@ -112,15 +120,19 @@ def matrix_from(document: Mapping[str, Any]) -> Matrix:
 
 
 def place_of(injury: Injury) -> tuple[str, str]:
-    """The row and the column of a fault: its step, and at which point it came."""
-    what, when = injury.point.what, injury.point.when
-    fault = "" if injury.fault == "crash" else f"{_FAULTS.get(injury.fault, injury.fault)} "
+    """The row and the column of a fault: its step, and at which point a crash came, or which other fault it was."""
+    row, point = _step_and_point(injury.point.what)
+    column = f"{injury.point.when} {point}" if injury.fault == "crash" else _FAULTS.get(injury.fault, injury.fault)
+    return row, column
+
+
+def _step_and_point(what: str) -> tuple[str, str]:
     if what.startswith("storage: "):
-        return what, f"{fault}{when} call"
+        return what, "call"
     step = _STEP.match(what)
     if step is None:
-        run, _, rest = what.partition(": ")
-        return f"{_ITSELF}{_of(run)}", f"{fault}{when} {rest.split(' ', maxsplit=1)[0]}"
+        run, found, rest = what.partition(": ")
+        return (f"{_ITSELF}{_of(run)}", rest.split(" ", maxsplit=1)[0]) if found else (what, "effect")
     kind, name, key = step["kind"], step["rest"], step["key"]
     if kind in {"record", "post"}:
         name = name.partition(" ")[2]  # the kind of the entry is no part of the name
@@ -128,7 +140,7 @@ def place_of(injury: Injury) -> tuple[str, str]:
         name, key = _ITSELF, ""
     elif key.endswith(f"{_UNDO})"):
         name, key = f"undo of {name}", key.replace(_UNDO, "")
-    return f"{name}{key}{_of(step['run'])}", f"{fault}{when} {_KINDS.get(kind, kind)}"
+    return f"{name}{key}{_of(step['run'])}", _KINDS.get(kind, kind)
 
 
 def _of(run_id: str) -> str:
@@ -160,6 +172,5 @@ def _joined(cell: Cell | None, tried: Tried) -> Cell:
     return new if cell is None else Cell(worst((cell, new)), cell.schedules + 1)
 
 
-def _column_order(column: str) -> tuple[int, int, str]:
-    plain = [place for place, name in enumerate(_IN_ORDER) if column.endswith(name)]
-    return (column not in _IN_ORDER, plain[0] if plain else len(_IN_ORDER), column)
+def _column_order(column: str) -> tuple[int, str]:
+    return (_IN_ORDER.index(column), "") if column in _IN_ORDER else (len(_IN_ORDER), column)

@@ -30,22 +30,25 @@ def print_matrices(console: Console, matrices: Sequence[Matrix]) -> None:
 
 def _drawn(matrix: Matrix) -> RenderableType:
     title = Text.assemble((matrix.task, "bold"), f" on {matrix.storage}", (f"   {matrix.test}", "dim"))
-    pairs = list(dict.fromkeys(column.replace("before ", "").replace("after ", "") for column in matrix.columns))
+    crashes = [column for column in matrix.columns if column.startswith(("before ", "after "))]
+    kinds = list(dict.fromkeys(column.partition(" ")[2] for column in crashes))
+    faults = [column for column in matrix.columns if column not in crashes]
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("step", no_wrap=True)
-    for pair in pairs:
-        table.add_column("\n".join(pair.split(" ")), justify="center", no_wrap=True, vertical="bottom")
+    for name in (*kinds, *faults):
+        table.add_column("\n".join(name.split(" ")), justify="center", no_wrap=True, vertical="bottom")
     for row in matrix.rows:
-        table.add_row(row, *(_marks(matrix.cells[row], pair) for pair in pairs))
+        cells = matrix.cells[row]
+        others = (_mark(cells[fault]) if fault in cells else Text() for fault in faults)
+        table.add_row(row, *(_before_and_after(cells, kind) for kind in kinds), *others)
     below = Text(matrix.summary, style="dim" if matrix.safe else "red")
     failures = [Text(f"  {failure.schedule}\n    --flowkit-replay={failure.token}") for failure in matrix.failures[:3]]
     return Group(title, table, below, *failures, Text())
 
 
-def _marks(cells: Mapping[str, Cell], pair: str) -> Text:
-    """What came before and after it; nothing if there is neither."""
-    fault, _, kind = pair.rpartition(" ")
-    found = [cells.get(f"{fault} {when} {kind}".lstrip()) for when in ("before", "after")]
+def _before_and_after(cells: Mapping[str, Cell], kind: str) -> Text:
+    """What came of crashes before and after it; nothing if there were none."""
+    found = [cells.get(f"{when} {kind}") for when in ("before", "after")]
     return Text(" ").join(map(_mark, found)) if any(found) else Text()
 
 
@@ -61,4 +64,4 @@ def _legend(matrices: Sequence[Matrix]) -> Text:
     parts: list[str | tuple[str, str]] = []
     for verdict, (mark, style) in _MARKS.items():
         parts += [(mark, style), f" {verdict} {counts.get(verdict, 0)}   "]
-    return Text.assemble("each pair is before and after   ", *parts)
+    return Text.assemble("crashes before and after, then other faults   ", *parts)

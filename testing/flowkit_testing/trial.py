@@ -22,6 +22,7 @@ from flowkit_testing.points import Injury, Passing, Point, Schedule, describe
 from flowkit_testing.process import Moment, Process
 from flowkit_testing.states import Watched
 from flowkit_testing.subject import RUN_ID, Subject
+from flowkit_testing.trace import Call, What
 from flowkit_testing.watch import Watch
 
 _T = TypeVar("_T")
@@ -235,6 +236,8 @@ class Trial:
     def _strike(self, process: Process, injury: Injury) -> None:
         self._passing.counts.clear()
         self.watch.injured(superseded=injury.fault in {"lease", "stop"})
+        run_id, _, what = injury.point.what.rpartition(": ")
+        self.lab.trace.add(What.INJECTED, Call(run_id, "", f"{injury.fault} {injury.point.when} {what}", 1))
         match injury.fault:
             case "lease":
                 self.lab.take_over(_run_of(injury.point))

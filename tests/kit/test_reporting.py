@@ -62,10 +62,11 @@ def injury(what: str, when: str = "before", fault: Fault = "crash") -> Injury:
         (injury("run-1: invoke a step (with words) (2)"), "a step (with words) (2)", "before effect"),
         (injury("run-1: pause sleep (3)", "after"), "sleep (3)", "after wait"),
         (injury("run-1: body"), "the run itself", "before body"),
+        (injury("charge", fault="fail"), "charge", "step fails"),
         (injury("run-1: end finish", "after"), "the run itself", "after end"),
         (injury("run-1/2: body"), "the run itself of run-1/2", "before body"),
-        (injury("storage: commit", fault="lost_ack"), "storage: commit", "answer lost before call"),
-        (injury("run-1: invoke x (1), attempt 2", fault="lease"), "x (1)", "lease lost before effect"),
+        (injury("storage: commit", fault="lost_ack"), "storage: commit", "answer lost"),
+        (injury("run-1: invoke x (1), attempt 2", fault="lease"), "x (1)", "lease lost"),
     ],
 )
 def test_where_a_fault_stands(one: Injury, row: str, column: str) -> None:
