@@ -34,6 +34,8 @@ class RunInput:
     expires_at_ms: int | None = None  # not started by then, it is cancelled
     reply: ReplyTo | None = None
     outline: Json = None  # the links of a sequencer, so that its runs can be drawn where its code is not known
+    options: Json = None  # of this run, where they differ from its task's
+    starts_at_ms: int | None = None  # it was triggered with a delay
 
 
 def encode_input(codec: Codec, given: RunInput) -> bytes:
@@ -50,6 +52,10 @@ def encode_input(codec: Codec, given: RunInput) -> bytes:
     }
     if given.outline is not None:
         document["outline"] = given.outline
+    if given.options is not None:
+        document["options"] = given.options
+    if given.starts_at_ms is not None:
+        document["starts_at"] = given.starts_at_ms
     return codec.dumps(document)
 
 
@@ -62,6 +68,7 @@ def decode_input(codec: Codec, raw: bytes) -> RunInput:
     document = _document(codec, raw, "input")
     args, kwargs, reply = document.get("args"), document.get("kwargs"), document.get("reply")
     expires, digest, seed = document.get("expires_at"), document.get("digest"), document.get("seed")
+    starts_at = document.get("starts_at")
     if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(seed, str):
         raise SerializationError(f"a run's stored input is damaged: {raw[:80]!r}")
     return RunInput(
@@ -72,6 +79,8 @@ def decode_input(codec: Codec, raw: bytes) -> RunInput:
         expires if isinstance(expires, int) else None,
         ReplyTo(str(reply["run"]), str(reply["message"])) if isinstance(reply, dict) else None,
         document.get("outline"),
+        document.get("options"),
+        starts_at if isinstance(starts_at, int) else None,
     )
 
 

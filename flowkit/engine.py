@@ -35,6 +35,7 @@ from flowkit.frozen import frozen
 from flowkit.incarnations import Start, incarnation, start_from
 from flowkit.leases import Leases
 from flowkit.limits import limit_of
+from flowkit.overrides import overrides_to_json
 from flowkit.patience import PatientStorage
 from flowkit.records import (
     Capabilities,
@@ -167,6 +168,7 @@ class Engine:
         """
         inspect.signature(spec.fn).bind(*args, **kwargs)
         now_ms = self.clock.now_ms()
+        starts_at_ms = None if not spec.delay_s else now_ms + round(spec.delay_s * 1000)
         given = RunInput(
             tuple(self._argument(spec, hint_for(spec, i), f"argument {i + 1}", arg) for i, arg in enumerate(args)),
             {
@@ -178,6 +180,8 @@ class Engine:
             None if spec.expires_s is None else now_ms + round(spec.expires_s * 1000),
             reply,
             spec.outline,
+            overrides_to_json(spec.overrides),
+            starts_at_ms,
         )
         return NewRun(
             run_id or spec.run_id or uuid.uuid4().hex,
@@ -187,7 +191,7 @@ class Engine:
             spec.priority,
             spec.tags,
             parent,
-            start_at_ms=None if not spec.delay_s else now_ms + round(spec.delay_s * 1000),
+            start_at_ms=starts_at_ms,
             grant=grant,
             limit=limit_of(spec.concurrency, spec.id, args, kwargs),
         )

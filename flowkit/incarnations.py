@@ -11,6 +11,7 @@ from flowkit.errors import RunBlocked, SerializationError
 from flowkit.frozen import frozen
 from flowkit.journal import Journal
 from flowkit.mailbox import Mailbox
+from flowkit.overrides import NONE, Overrides, overrides_from_json
 from flowkit.records import Lease, Message, MessageKind, Snapshot
 from flowkit.registry import TaskSpec, hint_for
 from flowkit.run import Blocked, Probe, Reason, Run, Services
@@ -60,7 +61,7 @@ def start_from(lease: Lease, snapshot: Snapshot) -> Start:
 def incarnation(host: Host, start: Start, spec: TaskSpec) -> tuple[Run, BodyCall]:
     """The run, and what is to be called in it; what cannot be read blocks it."""
     refuse = _refusal(host, start)
-    journal, given = Journal(), RunInput((), {}, "", "")
+    journal, given, overrides = Journal(), RunInput((), {}, "", ""), NONE
     args: tuple[object, ...] = ()
     kwargs: dict[str, object] = {}
     try:
@@ -69,6 +70,7 @@ def incarnation(host: Host, start: Start, spec: TaskSpec) -> tuple[Run, BodyCall
         kwargs = {
             name: host.codec.from_json(value, spec.parameters.get(name, object)) for name, value in given.kwargs.items()
         }
+        overrides = overrides_from_json(given.options)
         journal = Journal.read(host.codec, start.entries)
     except (SerializationError, RunBlocked) as error:
         blocked = RunBlocked(f"run {start.lease.run_id!r} cannot be read in this process: {error}")
@@ -77,10 +79,11 @@ def incarnation(host: Host, start: Start, spec: TaskSpec) -> tuple[Run, BodyCall
     reopen = next((message for message in start.inbox if message.kind is MessageKind.REOPEN), None)
     unstarted = _cancelled_unstarted(host, start, given)
     call = BodyCall(spec.fn, args, kwargs, spec.hint, given.reply, reopen, refuse, unstarted)
-    return _run(host, start, spec, journal, given), call
+    return _run(host, start, spec, overrides, journal, given), call
 
 
-def _run(host: Host, start: Start, spec: TaskSpec, journal: Journal, given: RunInput) -> Run:
+def _run(host: Host, start: Start, spec: TaskSpec, overrides: Overrides, journal: Journal, given: RunInput) -> Run:
+    timeout_s = spec.timeout_s if overrides.timeout_s is None else overrides.timeout_s
     writer = Writer(start.lease, start.length, start.cancel, len(start.inbox))
     run = Run(
         start.lease.run_id,
@@ -88,7 +91,7 @@ def _run(host: Host, start: Start, spec: TaskSpec, journal: Journal, given: RunI
         host,
         journal,
         writer,
-        spec.policy,
+        overrides.policy or spec.policy,
         given.seed,
         start.created_at_ms,
         spec.is_async,
@@ -96,7 +99,7 @@ def _run(host: Host, start: Start, spec: TaskSpec, journal: Journal, given: RunI
         host.clock,
         host.max_value_bytes,
         spec.fn.__module__,
-        None if spec.timeout_s is None else start.created_at_ms + round(spec.timeout_s * 1000),
+        None if timeout_s is None else (given.starts_at_ms or start.created_at_ms) + round(timeout_s * 1000),
         host.probe,
         mailbox=Mailbox(start.inbox),
     )

@@ -18,6 +18,7 @@ from flowkit.frozen import frozen
 from flowkit.hints import call_hints
 from flowkit.limits import Concurrency
 from flowkit.operations import UndoSpec
+from flowkit.overrides import NONE, Overrides
 from flowkit.retry import Retry, RetryPolicy
 
 
@@ -44,6 +45,7 @@ class TaskSpec:
     outline: Json = field(default=None, eq=False)  # of a sequencer: what its runs carry, to be drawn
     concurrency: Concurrency | None = None
     cron: Cron | None = None
+    overrides: Overrides = NONE  # given with `.options(...)`: they travel with the run
 
     @property
     def origin(self) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from flowkit.errors import ConfigurationError
 from flowkit.functions import is_async_function, require_function
 from flowkit.handles import RunHandle
 from flowkit.limits import Concurrency, concurrency_from
+from flowkit.overrides import overridden
 from flowkit.registry import TaskSpec, task_spec, tasks
 from flowkit.retry import RetryPolicy, policy_from
 from flowkit.run import current
@@ -88,7 +89,10 @@ class Runnable(Generic[P, R]):
             queue: the queue that triggered runs wait in.
             attempts: tries of each piece of its work, in all.
             retry: a `Retry`, or a function `(error, attempt) -> seconds | None`.
-            timeout: how long a run may take.
+            timeout: how long a run may take, from the time when it was triggered, or is to start after its delay.
+
+        `attempts`, `retry` and `timeout` are kept with the run, so that they hold wherever it is taken up; a `retry`
+        that is a function cannot be, and belongs to `@task`.
         """
         where = f"task {self.id!r}"
         for name, text in (("run_id", run_id), ("key", key), ("queue", queue)):
@@ -96,7 +100,7 @@ class Runnable(Generic[P, R]):
                 raise ConfigurationError(f"{where}: {name}={text!r} must be a text that is not empty")
         if priority is not None and (not isinstance(priority, int) or abs(priority) > _MOST_PRIORITY):
             raise ConfigurationError(f"{where}: priority={priority!r} must be a whole number within ±{_MOST_PRIORITY}")
-        spec = _with_policy(self._definition(), attempts, retry, timeout)
+        spec = _for_one_run(self._definition(), attempts, retry, timeout)
         given: dict[str, Any] = {
             "run_id": run_id,
             "key": key,
@@ -389,6 +393,13 @@ def _with_policy(spec: TaskSpec, attempts: int | None, retry: RetryPolicy | None
         policy=spec.policy if policy is None else policy,
         timeout_s=spec.timeout_s if timeout is None else seconds(timeout, f"{where}: timeout"),
     )
+
+
+def _for_one_run(spec: TaskSpec, attempts: int | None, retry: RetryPolicy | None, timeout: Duration | None) -> TaskSpec:
+    where = f"task {spec.id!r}"
+    policy = policy_from(attempts, retry, where)
+    timeout_s = None if timeout is None else seconds(timeout, f"{where}: timeout")
+    return evolve(spec, overrides=overridden(spec.overrides, policy, timeout_s, where))
 
 
 def _schedule(given: str | Cron | None, fn: Callable[..., object], where: str) -> Cron | None:
