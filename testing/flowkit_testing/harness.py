@@ -40,6 +40,7 @@ from flowkit_testing.namespace import Namespace
 from flowkit_testing.plan import DEFAULT_FAULTS, Kind, check_faults
 from flowkit_testing.points import schedule_of
 from flowkit_testing.process import Moment
+from flowkit_testing.regressions import Regressions
 from flowkit_testing.report import RunReport
 from flowkit_testing.subject import Subject, World
 from flowkit_testing.trace import What
@@ -64,6 +65,7 @@ class Harness:
             memory if `storage` is.
         always_replay: unwind and replay after every recorded step.
         replay: the token of the one schedule that `explore` is to try.
+        regressions: schedules that have broken something before, which `explore` tries first.
     """
 
     def __init__(
@@ -73,10 +75,12 @@ class Harness:
         make_storage: Callable[[], Storage] | None = None,
         always_replay: bool = False,
         replay: str | None = None,
+        regressions: Regressions | None = None,
     ) -> None:
         self._storage = storage
         self._given_make_storage = make_storage
         self._trials = 0
+        self._regressions = regressions
         self._only = None if replay is None else schedule_of(replay)
         self._faults = Injector(always_replay=always_replay)
         self._lab = Lab(storage, self._faults)
@@ -144,7 +148,7 @@ class Harness:
         task: Runnable[..., Any],
         /,
         *args: Any,  # noqa: ANN401  # the task's own
-        faults: Collection[Kind] = DEFAULT_FAULTS,
+        faults: tuple[Kind, ...] = DEFAULT_FAULTS,
         failing: Collection[str] = (),
         world: Callable[[], object] | None = None,
         reset: Callable[[], object] | None = None,
@@ -184,9 +188,12 @@ class Harness:
             None if world is None or reset is None else World(world, reset),
             tuple(events),
         )
-        explorer = Explorer(subject, faults, failing, Budget.of(budget))
-        only = self._only
+        kept, only = self._regressions, self._only
+        first = () if kept is None else kept.schedules()
+        explorer = Explorer(subject, faults, failing, Budget.of(budget), first)
         found = self._work(explorer.explore if only is None else lambda: explorer.replay(only))
+        if kept is not None:
+            found.on_failure = kept.keep
         self.explorations.append(found)
         return found
 

@@ -7,7 +7,7 @@ import threading
 from attrs import define, field
 
 from flowkit.codec import Codec
-from flowkit.entries import RUN_KEY, Entry, Phase, decode, split
+from flowkit.entries import RUN_KEY, Entry, Kind, Phase, decode, split
 from flowkit.journal import END_OF, attempt_of
 from flowkit.records import Commit, Done, Finish, Lease, Verdict
 from flowkit_testing.checks import Check
@@ -24,6 +24,7 @@ class Ledger:
     outcomes: dict[tuple[str, str], Entry] = field(factory=dict)  # by run and key
     attempts: dict[tuple[str, str], int] = field(factory=dict)  # failed ones, by run and key
     payloads: dict[tuple[str, str], bytes] = field(factory=dict)  # of the outcomes
+    once: set[tuple[str, str, int]] = field(factory=set)  # attempts that were recorded before they began: D3
     finished: set[str] = field(factory=set)  # runs that have ended and were not reopened
     _fences: dict[str, int] = field(factory=dict)
     _applied: set[str] = field(factory=set)
@@ -88,5 +89,14 @@ class Ledger:
         if entry.phase in _OUTCOMES:
             self.outcomes[run_id, entry.key] = entry
             self.payloads[run_id, entry.key] = payload
+        elif entry.phase == Phase.BEGUN and entry.kind in {Kind.STEP, Kind.UNDO} and isinstance(entry.data, int):
+            if (run_id, entry.key, entry.data) in self.once:
+                self.broken.append(
+                    Check.EFFECTS.broken(
+                        f"D3: {entry.kind} {entry.name!r} ({entry.key}) of run {run_id!r} is to run at most once and "
+                        "was begun twice"
+                    )
+                )
+            self.once.add((run_id, entry.key, entry.data))
         elif entry.phase == Phase.ATTEMPT:
             self.attempts[run_id, entry.key] = attempt_of(entry.data)[0]

@@ -11,6 +11,7 @@ from flowkit.storage import open_storage
 from flowkit_testing.clusters import Cluster
 from flowkit_testing.harness import Harness, enter
 from flowkit_testing.points import schedule_of
+from flowkit_testing.regressions import FOLDER, Regressions
 from flowkit_testing.reporting import Reporter, explorations_key, targets_of
 from flowkit_testing.servers import Server
 from flowkit_testing.storages import BUILT_IN, Hooks, StorageMaker
@@ -52,6 +53,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="terminal|FILE.html",
         help="show what explorations found, steps by crash points: in the terminal, as a page of HTML, or both, with a "
         "comma (default: only what failed)",
+    )
+    group.addoption(
+        "--flowkit-regressions",
+        default=None,
+        metavar="DIR",
+        help=f"where schedules are kept that have broken something, to be tried first (default: {FOLDER} in the root)",
     )
 
 
@@ -108,6 +115,7 @@ def harness(request: pytest.FixtureRequest, flowkit_storage: str) -> Generator[H
         storage,
         always_replay=bool(request.config.getoption("--flowkit-always-replay")),
         replay=request.config.getoption("--flowkit-replay"),
+        regressions=_regressions(request),
     )
     request.node.stash[_harness_key] = made
     token = enter(made)
@@ -124,6 +132,12 @@ def flowkit_redis_cluster() -> Iterator[Cluster]:
     """A Cluster of three masters of the test process's own, which keeps nothing. Tests share it by namespaces."""
     with Cluster() as cluster:
         yield cluster
+
+
+def _regressions(request: pytest.FixtureRequest) -> Regressions:
+    given = request.config.getoption("--flowkit-regressions")
+    folder = request.config.rootpath / FOLDER if given is None else Path(str(given))
+    return Regressions(folder, request.node.nodeid)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -245,6 +245,7 @@ class Trial:
                 self.lab.take_over(_run_of(injury.point))
                 process.stop()
             case "cancel":
+                self.watch.cancelled = True
                 self.lab.cancel(RUN_ID)
             case "crash" if process.on_stop is not None:
                 process.stop(for_good=True)

@@ -22,6 +22,7 @@ _INTERRUPTED = b"StepInterrupted"
 _BEFORE_THE_DIFFERENCE = 40
 _SHOWN = 200
 _LETTING_GO = frozenset({Phase.BEGUN, Phase.WAITING})
+_UNHEARD = 2  # steps that may begin before the answer to a commit tells of a cancellation, and while it does
 _MOST_PER_FAULT_MS = 150_000  # five leases
 
 
@@ -53,7 +54,7 @@ def what_is_wrong(trial: Trial, schedule: Schedule, codec: Codec, reference: Ref
         if reference is not None:
             wrong += _late(trial, schedule, reference)
             if any(injury.fault == "cancel" for injury in schedule):
-                wrong += _not_cancelled(ended, reference)
+                wrong += _not_cancelled(trial, ended, reference)
             else:
                 wrong += _differences(trial, ended, reference)
     wrong += trial.watch.repeated()
@@ -78,12 +79,19 @@ def _unfinished(ended: dict[str, Settled]) -> Iterator[str]:
             yield Check.NOT_LOST.broken(f"run {run_id!r} is {status} and {why} (X1)")
 
 
-def _not_cancelled(ended: dict[str, Settled], reference: Reference) -> Iterator[str]:
-    """A cancelled run ends as cancelled, or as it would have if the cancellation has come too late."""
-    status = ended.get(RUN_ID, ("lost", None, {}))[0]
+def _not_cancelled(trial: Trial, ended: dict[str, Settled], reference: Reference) -> Iterator[str]:
+    """A cancelled run ends as cancelled, or as it would have if the cancellation has come too late (rule E2)."""
+    status, _, operations = ended.get(RUN_ID, ("lost", None, {}))
     wanted = reference.ended.get(RUN_ID, ("lost", None, {}))[0]
-    if status not in {RunStatus.CANCELLED, RunStatus.FAILED, wanted}:
-        yield Check.SAME_OUTCOME.broken(f"run {RUN_ID!r} was cancelled and is {status}")
+    told = status == RunStatus.CANCELLED or any(
+        entry[1] == Phase.CANCELLED for entries in operations.values() for entry in entries
+    )
+    if not told and status not in {RunStatus.FAILED, wanted}:
+        yield Check.SAME_OUTCOME.broken(f"E2: run {RUN_ID!r} was cancelled and is {status}")
+    if not told and wanted == RunStatus.SUCCEEDED and trial.watch.calls_after_cancel > _UNHEARD:
+        yield Check.SAME_OUTCOME.broken(
+            f"E2: run {RUN_ID!r} was cancelled, and began {trial.watch.calls_after_cancel} more steps as if it were not"
+        )
 
 
 def _differences(trial: Trial, ended: dict[str, Settled], reference: Reference) -> Iterator[str]:

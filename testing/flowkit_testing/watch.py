@@ -27,6 +27,8 @@ class Watch:
     undoable: set[tuple[str, str]] = field(factory=set)  # run and key of steps that have an undo
     begun: Counter[_Attempt] = field(factory=Counter)
     _allowed: Counter[_Attempt] = field(factory=Counter)
+    cancelled: bool = False
+    calls_after_cancel: int = 0
     _superseded: int = 0
     _running: dict[int, tuple[Process, Run, Invoke]] = field(factory=dict)  # by the identity of the effect
 
@@ -52,6 +54,7 @@ class Watch:
     def _begins(self, moment: Moment, effect: Invoke) -> None:
         run_id, key = moment.run.id, effect.key
         self.begun[run_id, key, effect.attempt] += 1
+        self.calls_after_cancel += self.cancelled and effect.attempt == 1
         if effect.undoable:
             self.undoable.add((run_id, key))
         if self.ledger.is_superseded(moment.run.writer.lease):  # it does not know, and can record nothing of this
