@@ -19,6 +19,7 @@ from attrs import evolve, frozen
 import flowkit.async_body
 import flowkit.body
 import flowkit.calls
+import flowkit.changes
 import flowkit.committer
 import flowkit.drivers
 import flowkit.operations
@@ -442,7 +443,7 @@ def gives_up_at_once(patch: pytest.MonkeyPatch) -> None:
 
 
 def _write_once(committer: Any, writer: Any, *args: Any) -> int:  # noqa: ANN401  # as called
-    position: int = committer.write(flowkit.committer.Change(writer, *args))
+    position: int = committer.write(flowkit.changes.Change(writer, *args))
     return position
 
 
