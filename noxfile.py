@@ -100,6 +100,12 @@ def explore(session: nox.Session) -> None:
     session.run("pytest", "-n", "auto", "tests/soak/soak_programs.py", *session.posargs, env=INSTALLED_ONLY)
 
 
+def real(session: nox.Session) -> None:
+    """The corpus with processes that are really killed and stopped, held against those that pretend to be."""
+    install_wheel(session, "test")
+    session.run("pytest", "-n", "auto", "tests/soak/soak_real.py", *session.posargs, env=INSTALLED_ONLY)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks as ratios against the bare stores; `-- --flowkit-record` keeps the numbers."""

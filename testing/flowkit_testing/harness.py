@@ -241,17 +241,26 @@ class Harness:
         """
         self._faults.steps.append(Fail(which(step), times, when, error=error))
 
-    def mock(self, step: StepRef, result: object, times: int | None = None) -> None:
+    def mock(
+        self, step: StepRef, result: object, times: int | None = None, *, when: Callable[..., bool] | None = None
+    ) -> None:
         """Attempts of a step return a result instead of running its body."""
-        self._faults.steps.append(Mock(which(step), times, result=result))
+        self._faults.steps.append(Mock(which(step), times, when, result=result))
 
-    def timeout(self, step: StepRef, times: int | None = None) -> None:
+    def timeout(self, step: StepRef, times: int | None = None, *, when: Callable[..., bool] | None = None) -> None:
         """Attempts of a step take longer than they may."""
-        self._faults.steps.append(Timeout(which(step), times))
+        self._faults.steps.append(Timeout(which(step), times, when))
 
-    def delay(self, step: StepRef, duration: Duration, times: int | None = None) -> None:
+    def delay(
+        self,
+        step: StepRef,
+        duration: Duration,
+        times: int | None = None,
+        *,
+        when: Callable[..., bool] | None = None,
+    ) -> None:
         """Attempts of a step take so much longer, in virtual time."""
-        self._faults.steps.append(Delay(which(step), times, delay_s=seconds(duration, "harness.delay")))
+        self._faults.steps.append(Delay(which(step), times, when, delay_s=seconds(duration, "harness.delay")))
 
     # ---- faults of processes ----------------------------------------------------------------------------------
 
@@ -304,6 +313,9 @@ class Harness:
             ran = ", ".join(self._lab.trace.names()) or "none"
             raise FaultNeverFired(f"never happened: {'; '.join(idle)}. Steps that ran: {ran}")
         assert not self._lab.ledger.broken, "\n".join(self._lab.ledger.broken)
+        self._work(lambda: self._lab.settle(self.clock.now_ms()))
+        orphans = list(self._lab.orphans())
+        assert not orphans, "left behind by the test: " + "; ".join(orphans)
 
     def close(self) -> None:
         """Stop everything."""

@@ -23,7 +23,7 @@ from flowkit_testing.faults import (
 )
 from flowkit_testing.lab import Replayed
 from flowkit_testing.orders import Latecomers
-from flowkit_testing.points import describe_attempt
+from flowkit_testing.points import describe_effect
 from flowkit_testing.process import Moment, Process
 from flowkit_testing.trace import What
 from flowkit_testing.which import which
@@ -78,7 +78,7 @@ class Injector:
         if not isinstance(effect, Invoke):
             return effect
         planned = self._with_faults(moment, effect) if self.steps else effect
-        delay_s = self.late.delay_s(describe_attempt(moment.run.id, effect)) if self.late.ranks else 0.0
+        delay_s = self.late.delay_s(describe_effect(moment.run.id, effect)) if self.late.ranks else 0.0
         return held_back(moment, planned, delay_s) if delay_s else planned
 
     def _with_faults(self, moment: Moment, effect: Invoke) -> Invoke:

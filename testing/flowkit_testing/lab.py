@@ -14,7 +14,7 @@ from flowkit.codec import Codec, JsonCodec
 from flowkit.documents import decode_input, encode_input
 from flowkit.durations import Duration
 from flowkit.errors import LeaseLost, ReplayWarning
-from flowkit.records import AnyOf, Created, Exactly, Lease, Message, MessageKind, NewRun, Want
+from flowkit.records import AnyOf, Created, Exactly, Lease, Message, MessageKind, NewRun, RunStatus, Want
 from flowkit.registry import TaskSpec, tasks
 from flowkit.run import Detached, Revoked
 from flowkit.scheduler import Scheduler
@@ -24,6 +24,7 @@ from flowkit_testing.ledger import Ledger
 from flowkit_testing.port import Audited, Port
 from flowkit_testing.process import Process, ProcessDied, Watcher, World
 from flowkit_testing.seat import Seat
+from flowkit_testing.states import headers
 from flowkit_testing.trace import Trace
 
 MOST_INCARNATIONS = 500
@@ -227,6 +228,22 @@ class Lab:
                 return
             assert claimed.next_due_ms is not None, f"run {run_id!r} ({snapshot.header.status}) has no lease to lose"
             self.clock.move_to(claimed.next_due_ms)
+
+    def orphans(self) -> Iterator[str]:
+        """Runs, leases and timers that nobody would come back to (rule X1)."""
+        living = {process.flow.engine.worker_id for process in self._processes if process.died is None}
+        known, now_ms = frozenset(tasks.ids()), self.clock.now_ms()
+        for header in headers(self.storage):
+            if header.status.finished or header.status is RunStatus.BLOCKED or header.task not in known:
+                continue
+            if header.queue not in self.queues:
+                continue
+            if header.worker in living and (header.run_id not in {lease.run_id for _, lease in self._held}):
+                yield f"run {header.run_id!r} is leased by a process that lives and does not advance it"
+            elif header.wake_at_ms is not None and header.wake_at_ms <= now_ms:
+                yield f"the timer of run {header.run_id!r} rang and woke nobody"
+            elif header.worker is None and header.status in {RunStatus.PENDING, RunStatus.RUNNING}:
+                yield f"run {header.run_id!r} is {header.status} and nobody takes it up"
 
     # ---- one incarnation --------------------------------------------------------------------------------------
 

@@ -73,11 +73,11 @@ def schedule_of(token: str) -> Schedule:
 
 def describe(moment: Moment) -> str:
     """What an effect is, the same in every schedule."""
-    return f"{moment.run.id}: {_describe(moment.effect)}"
+    return describe_effect(moment.run.id, moment.effect)
 
 
-def describe_attempt(run_id: str, effect: Invoke) -> str:
-    """What an attempt of a step is, the same in every schedule."""
+def describe_effect(run_id: str, effect: Effect) -> str:
+    """As `describe`, of an effect of a run."""
     return f"{run_id}: {_describe(effect)}"
 
 

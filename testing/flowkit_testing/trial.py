@@ -194,7 +194,7 @@ class Trial:
 
     def over(self, moment: Moment) -> None:
         """An effect was performed, or has failed."""
-        self.watch.over(moment.effect)
+        self.watch.over(moment)
         if isinstance(moment.effect, Invoke):
             self._overlaps.ends(describe(moment))
         self._passing.over(moment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 
 from attrs import define, field
 
@@ -22,7 +22,6 @@ _INTERRUPTED = b"StepInterrupted"
 _BEFORE_THE_DIFFERENCE = 40
 _SHOWN = 200
 _LETTING_GO = frozenset({Phase.BEGUN, Phase.WAITING})
-_UNHEARD = 2  # steps that may begin before the answer to a commit tells of a cancellation, and while it does
 _MOST_PER_FAULT_MS = 150_000  # five leases
 
 
@@ -88,31 +87,37 @@ def _not_cancelled(trial: Trial, ended: dict[str, Settled], reference: Reference
     )
     if not told and status not in {RunStatus.FAILED, wanted}:
         yield Check.SAME_OUTCOME.broken(f"E2: run {RUN_ID!r} was cancelled and is {status}")
-    if not told and wanted == RunStatus.SUCCEEDED and trial.watch.calls_after_cancel > _UNHEARD:
+    if not told and wanted == RunStatus.SUCCEEDED and trial.watch.calls_after_cancel:
         yield Check.SAME_OUTCOME.broken(
             f"E2: run {RUN_ID!r} was cancelled, and began {trial.watch.calls_after_cancel} more steps as if it were not"
         )
 
 
 def _differences(trial: Trial, ended: dict[str, Settled], reference: Reference) -> Iterator[str]:
-    declared = False
-    for run_id, found in ended.items():
-        wanted = reference.ended.get(run_id)
-        if wanted is None:
-            yield Check.OTHERS.broken(f"run {run_id!r} exists only because of the fault")
-        elif _interrupted(found[1]):  # D3: a declared failure
-            declared = True
-        else:
-            yield from _compare(run_id, found, wanted)
-    if declared:
+    yield from differences(ended, reference.ended)
+    if any(_interrupted(result) for _, result, _ in ended.values()):
         return
-    for run_id in reference.ended.keys() - ended.keys():
-        yield Check.NOT_LOST.broken(f"run {run_id!r} is lost (X1)")
     if trial.world_after != reference.trial.world_after:
         yield Check.WORLD.broken(
             "the world is not what it is without the fault\n"
             + _difference(trial.world_after, reference.trial.world_after)
         )
+
+
+def differences(ended: Mapping[str, Settled], wanted: Mapping[str, Settled]) -> Iterator[str]:
+    """How runs have ended otherwise than they should have."""
+    declared = False
+    for run_id, found in ended.items():
+        without = wanted.get(run_id)
+        if without is None:
+            yield Check.OTHERS.broken(f"run {run_id!r} exists only because of the fault")
+        elif _interrupted(found[1]):  # D3: a declared failure
+            declared = True
+        else:
+            yield from _compare(run_id, found, without)
+    if not declared:
+        for run_id in wanted.keys() - ended.keys():
+            yield Check.NOT_LOST.broken(f"run {run_id!r} is lost (X1)")
 
 
 def _interrupted(result: bytes | None) -> bool:

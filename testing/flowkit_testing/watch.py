@@ -7,14 +7,17 @@ from collections.abc import Iterator
 
 from attrs import define, field
 
-from flowkit.effects import Effect, End, Invoke
+from flowkit.effects import Effect, End, Invoke, Record
 from flowkit.journal import Past
 from flowkit.records import Finish
+from flowkit.rollback import undo_key
 from flowkit.run import Run
 from flowkit_testing.checks import Check
 from flowkit_testing.ledger import Ledger
 from flowkit_testing.process import Moment, Process
+from flowkit_testing.subject import RUN_ID
 
+_UNDO_MARK = undo_key("")
 _Attempt = tuple[str, str, int]  # run, key, number
 
 
@@ -27,7 +30,8 @@ class Watch:
     undoable: set[tuple[str, str]] = field(factory=set)  # run and key of steps that have an undo
     begun: Counter[_Attempt] = field(factory=Counter)
     _allowed: Counter[_Attempt] = field(factory=Counter)
-    cancelled: bool = False
+    cancelled: bool = False  # the run was told to stop
+    heard: bool = False  # and the answer to a commit of it has said so
     calls_after_cancel: int = 0
     _superseded: int = 0
     _running: dict[int, tuple[Process, Run, Invoke]] = field(factory=dict)  # by the identity of the effect
@@ -47,14 +51,16 @@ class Watch:
         if isinstance(planned, Invoke):
             self._running[id(planned)] = (moment.process, moment.run, planned)
 
-    def over(self, effect: Effect) -> None:
+    def over(self, moment: Moment) -> None:
         """It has been performed, or has failed."""
-        self._running.pop(id(effect), None)
+        self._running.pop(id(moment.effect), None)
+        if self.cancelled and isinstance(moment.effect, Record) and moment.run.id == RUN_ID:
+            self.heard = True
 
     def _begins(self, moment: Moment, effect: Invoke) -> None:
         run_id, key = moment.run.id, effect.key
         self.begun[run_id, key, effect.attempt] += 1
-        self.calls_after_cancel += self.cancelled and effect.attempt == 1
+        self.calls_after_cancel += self.heard and run_id == RUN_ID and not key.endswith(_UNDO_MARK)
         if effect.undoable:
             self.undoable.add((run_id, key))
         if self.ledger.is_superseded(moment.run.writer.lease):  # it does not know, and can record nothing of this

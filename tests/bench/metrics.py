@@ -114,6 +114,9 @@ METRICS = {
         Metric("side work, disk, NORMAL", "a step", None),
         Metric("event received, memory", "a run started by itself", AtMost(3)),
         Metric("event received, disk, NORMAL", "a run started by itself", AtMost(3)),
+        Metric("harness test of one run", JSON, Within(5 * MS)),
+        Metric("exploring 10 steps in memory", JSON, Within(500 * MS)),
+        Metric("exploring 10 steps on disk", JSON, Within(3000 * MS)),
         Metric("import flowkit", "bare interpreter", Within(150 * MS)),
     )
 }

@@ -25,7 +25,7 @@ import flowkit.drivers
 import flowkit.operations
 import flowkit.patience
 import flowkit.rollback
-import flowkit.tasks
+import flowkit.spawning
 import flowkit.timers
 from flowkit import task, uuid4, wait_for_event, work
 from flowkit.codec import Codec
@@ -460,7 +460,7 @@ def ignores_cancellation(patch: pytest.MonkeyPatch) -> None:
 def names_children_anew(patch: pytest.MonkeyPatch) -> None:
     """A child's id is drawn by lot."""
     lots = random.Random(1)
-    patch.setattr(flowkit.tasks, "child_run_id", lambda run, _key: f"{run.id}/{lots.random()}")
+    patch.setattr(flowkit.spawning, "child_run_id", lambda run_id, _key: f"{run_id}/{lots.random()}")
 
 
 def forgets_steps_in_flight(patch: pytest.MonkeyPatch) -> None:
