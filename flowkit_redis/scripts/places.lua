@@ -6,8 +6,13 @@ local PLACE_OF_PRIORITY = 4398046511104  -- 2^42: milliseconds below it, priorit
 local runs, changed, declared = {}, {}, {}
 for n = 1, #KEYS do declared[KEYS[n]] = true end
 
+-- A finished run is found only by whoever has declared its key: nobody else has to do with one.
 local function find(id)
-  if runs[id] == nil then runs[id] = stored(id) or false end
+  if runs[id] == nil then
+    local finished, raw = prefix .. 'r:' .. id, redis.call('HGET', own, id)
+    if not raw and declared[finished] then raw = redis.call('GET', finished) end
+    runs[id] = raw and cmsgpack.unpack(raw) or false
+  end
   return runs[id]
 end
 

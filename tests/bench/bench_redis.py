@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from flowkit import Flow, step, task
-from flowkit.records import AnyOf, Commit, Finish, Grant, NewRun, RunStatus
+from flowkit.records import AnyOf, Commit, Created, Finish, Grant, NewRun, RunStatus
 from flowkit_redis import RedisStorage, redis_storage
 from flowkit_testing.servers import Server
 from tests.bench.measure import Samples, by_turns, pedantic
@@ -109,26 +109,39 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
         yield Kept(server, server.url, finished)
 
 
+_FILL = """
+local prefix, entry, entries = string.sub(KEYS[1], 1, -4), ARGV[3], {}
+for n = 1, 12 do entries[n] = entry end
+local run = cmsgpack.unpack(ARGV[4])
+for n = tonumber(ARGV[1]), ARGV[1] + ARGV[2] - 1 do
+  local id = 'old-' .. n
+  run[1] = n * 32
+  redis.call('SET', prefix .. 'r:' .. id, cmsgpack.pack(run))
+  redis.call('RPUSH', prefix .. 'j:' .. id, unpack(entries))
+  redis.call('ZADD', prefix .. 'st:succeeded', run[1], id)
+  redis.call('ZADD', prefix .. 'tk:task-' .. n % 50, run[1], id)
+  redis.call('ZADD', prefix .. 'fin', run[7], string.format('%016.0f%04d', run[1], 2047) .. id)
+end
+"""
+
+
 def fill(server: Server, number: int) -> None:
-    """Finished runs of ten entries, by the commits that workers would make, many to a call."""
-    storage = redis_storage(server.url)
-    storage.open()
+    """Finished runs of ten entries, copied where they lie from one that commits have left."""
     entry = b"x" * 60
-    for begin in range(0, number, 500):
-        new = [
-            NewRun(f"old-{n}", f"task-{n % 50}", entry, grant=Grant("w", f"fill-{begin}", 3_600_000))
-            for n in range(begin, begin + 500)
-        ]
-        leases = [answer.lease for answer in storage.submit(new)]  # type: ignore[union-attr]  # all are created
-        commits = [
-            Commit(
-                lease.run_id, lease.owner, lease.fence, "c", 0, (entry,) * 10, then=Finish(RunStatus.SUCCEEDED, entry)
-            )
-            for lease in leases
-            if lease is not None
-        ]
-        storage.commit(commits)
-    storage.close()
+    with contextlib.closing(redis_storage(server.url)) as storage:
+        storage.open()
+        (answer,) = storage.submit([NewRun("model", "task-0", entry, grant=Grant("w", "t", 3_600_000))])
+        assert isinstance(answer, Created)
+        assert answer.lease is not None
+        end = Finish(RunStatus.SUCCEEDED, entry)
+        storage.commit([Commit("model", "t", answer.lease.fence, "c", 0, (entry,) * 10, then=end)])
+        shard = storage.opened.layout.shards[0]
+        client = redis.Redis(port=server.port, protocol=2)
+        with contextlib.closing(client):
+            header = client.get(shard.key(b"r:", "model"))
+            copy = client.register_script(_FILL)
+            for begin in range(0, number, 500):
+                copy(keys=[shard.own], args=[begin, 500, entry, header])
 
 
 @pytest.mark.parametrize("level", LEVELS)
