@@ -139,6 +139,7 @@ def fill(server: Server, number: int) -> None:
         client = redis.Redis(port=server.port, protocol=2)
         with contextlib.closing(client):
             header = client.get(shard.key(b"r:", "model"))
+            assert header is not None
             copy = client.register_script(_FILL)
             for begin in range(0, number, 500):
                 copy(keys=[shard.own], args=[begin, 500, entry, header])
