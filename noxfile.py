@@ -107,6 +107,21 @@ def real(session: nox.Session) -> None:
 
 
 @nox.session
+def storm_redis(session: nox.Session) -> None:
+    """Ten minutes of the same on a Redis server that is killed and started again, too."""
+    install_wheel(session, "test")
+    quiet = ("-o", "faulthandler_timeout=0")  # it takes longer than any test may
+    session.run("pytest", "-s", *quiet, "tests/soak/soak_redis.py", *session.posargs, env=INSTALLED_ONLY)
+
+
+@nox.session
+def scale_redis(session: nox.Session) -> None:
+    """What a step, a run and a claim cost a Redis server, and what one server and a Cluster carry by that."""
+    session.install("-q", "-e", ".[test]")
+    session.run("python", "-m", "tests.bench.scale_redis", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks as ratios against the bare stores; `-- --flowkit-record` keeps the numbers."""
     session.install("-q", "-e", ".[test,bench]")
