@@ -122,7 +122,8 @@ class Wire:
             size = int(line[1:])
             return None if size < 0 else self._exactly(size)
         if kind == _ARRAY:
-            return [self._read() for _ in range(int(line[1:]))]
+            size = int(line[1:])
+            return None if size < 0 else [self._read() for _ in range(size)]
         if kind == _STATUS:
             return line[1:]
         if kind == _ERROR:
