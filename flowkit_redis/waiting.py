@@ -11,11 +11,12 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from flowkit_redis.failures import NO_ANSWER
 from flowkit_redis.keys import Shard
 from flowkit_redis.link import Link
 from flowkit_redis.wire import Wire
@@ -110,6 +111,7 @@ class Ears:
         self._shards = shards
         self._closing = closing
         self._open: dict[int, Wire] = {}
+        self._ids: dict[int, int] = {}  # what the servers call these connections
         self._asked: dict[int, tuple[bytes, ...]] = {}  # BLPOP under way in a shard, for these keys
 
     def close(self) -> None:
@@ -156,11 +158,24 @@ class Ears:
 
     def _leave_to_others(self, taken: Sequence[tuple[int, Sequence[bytes]]]) -> None:
         """One token wakes one: what comes of other shards meanwhile is for others who wait."""
-        for number, (key, token) in taken:
-            self._link.command(number, b"RPUSH", key, token)
-        for number in list(self._asked):  # a connection that waits cannot be told to stop; it can be closed
-            del self._asked[number]
-            self._open.pop(number).disconnect()
+        called_off = [(number, self._called_off(number)) for number in list(self._asked)]
+        for number, found in (*taken, *called_off):
+            if found:
+                self._link.command(number, b"RPUSH", *found)
+
+    def _called_off(self, number: int) -> Sequence[bytes] | None:
+        """End a wait; the token, if one had come already."""
+        known = self._ids.get(number)
+        try:
+            if known is not None:
+                self._link.command(number, b"CLIENT", b"UNBLOCK", known)
+                if number in self._readable(_MARGIN_S, only=number):
+                    return self._answer(number)
+        except NO_ANSWER:
+            pass
+        self._asked.pop(number, None)
+        self._open.pop(number).disconnect()
+        return None
 
     def _give_up(self) -> None:
         """Who does not answer when its time is over will not: the server froze, or the way to it is cut."""
@@ -209,14 +224,22 @@ class Ears:
         if connection is None:
             connection = self._open[number] = self._link.connection(number)
             connection.connect()
+            if len(self._shards) > 1:
+                self._learn_id(number, connection)
         return connection
 
-    def _readable(self, timeout_s: float) -> list[int]:
+    def _learn_id(self, number: int, connection: Wire) -> None:
+        self._ids.pop(number, None)
+        connection.send((b"CLIENT", b"ID"))
+        with suppress(ResponseError):  # without the right to it, waits are ended by hanging up
+            self._ids[number] = connection.receive()
+
+    def _readable(self, timeout_s: float, *, only: int | None = None) -> list[int]:
         """The shards whose connection has something to read; none after the timeout, or when closing."""
         poll = select.poll()
         poll.register(self._closing, select.POLLIN | select.POLLHUP)
         numbers: dict[int, int] = {}
-        for number in self._asked:
+        for number in self._asked if only is None else (only,):
             handle = self._open[number].fileno()
             poll.register(handle, select.POLLIN | select.POLLHUP)
             numbers[handle] = number

@@ -74,10 +74,22 @@ class Cluster:
             source.ask("MIGRATE", "127.0.0.1", str(target.port), "", "0", "5000", "KEYS", *keys)
 
     def end_move(self, slot: int, target: Server) -> None:
-        """Give a slot to a node for good."""
+        """Give a slot to a node for good, and wait until all agree: a move right after another may be contradicted."""
         identity = self.identity(target)
-        for node in (target, *(node for node in self.nodes if node is not target)):
-            node.ask("CLUSTER", "SETSLOT", str(slot), "NODE", identity)
+
+        def agreed() -> bool:
+            for node in (target, *(node for node in self.nodes if node is not target)):
+                node.ask("CLUSTER", "SETSLOT", str(slot), "NODE", identity)
+            target.ask("CLUSTER", "BUMPEPOCH")
+            return all(self._says(node, identity, slot) for node in self.nodes)
+
+        until(agreed)
+
+    @staticmethod
+    def _says(node: Server, identity: str, slot: int) -> bool:
+        """Whether a node takes another one for the owner of a slot."""
+        lines = node.ask("CLUSTER", "NODES").splitlines()
+        return any(line.startswith(identity.encode()) and _holds(line, slot) for line in lines)
 
     def stop(self) -> None:
         """End all of it for good."""
