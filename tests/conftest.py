@@ -1,7 +1,11 @@
 """What every test may rely on: no configuration of the machine, and no limit on how long an example may take."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+from flowkit import active
 
 settings.register_profile("flowkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("flowkit")
@@ -11,3 +15,11 @@ settings.load_profile("flowkit")
 def _no_storage_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A storage that the developer has configured is not for tests."""
     monkeypatch.delenv("FLOWKIT_STORAGE", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_flow_is_left_open() -> Iterator[None]:
+    """A flow that a test leaves open would be found by the next one."""
+    yield
+    left = active._open  # noqa: SLF001  # nobody but tests asks for it
+    assert not left, f"left open: {left}"

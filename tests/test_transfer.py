@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from flowkit import Flow, sleep, step, task
-from flowkit.cli.runs_command import runs
+from flowkit.cli.app import cli
 from flowkit.errors import StorageError
 from flowkit.memory import MemoryStorage
 from flowkit.records import (
@@ -208,11 +208,11 @@ def test_a_run_goes_on_elsewhere(tmp_path: Path, flowkit_redis_server: Server) -
     with Flow(here, worker=True) as flow:
         napper.options(run_id="napper").trigger(21)
         until_asleep(flow)
-    exported = CliRunner().invoke(runs, ["export", "--storage", here])
+    exported = CliRunner().invoke(cli, ["runs", "export", "--storage", here])
     assert (exported.exit_code, exported.stdout.count("\n")) == (0, 1)
     assert "1 runs exported" in exported.stderr
 
-    imported = CliRunner().invoke(runs, ["import", "--storage", there], input=exported.stdout)
+    imported = CliRunner().invoke(cli, ["runs", "import", "--storage", there], input=exported.stdout)
 
     assert "1 runs imported, 0 were there" in imported.stderr
     with Flow(there, worker=True) as flow:

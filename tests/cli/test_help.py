@@ -27,7 +27,7 @@ def test_help_tells_the_commands_and_the_exit_codes() -> None:
 def test_every_command_has_help(command: str) -> None:
     """Each command explains itself, by -h as well."""
     ended = CliRunner().invoke(cli, [*command.split(), "-h"])
-    assert ended.exit_code == 0
+    assert ended.exit_code == 0, ended.output
     assert ended.stdout.startswith(f"Usage: cli {command}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from flowkit.cli.doctor_command import doctor
+from flowkit.cli.app import cli
 from flowkit.errors import StorageError, StorageNotDurable
 from flowkit.records import Capabilities, Durability
 from flowkit_redis import redis_storage
@@ -173,7 +173,7 @@ def test_a_wrong_password_is_said_without_it() -> None:
 def test_doctor_says_what_to_change() -> None:
     """`flowkit doctor` shows the level, and each thing that would raise it."""
     with running(**KEPT) as server:
-        found = CliRunner().invoke(doctor, ["--storage", server.url])
+        found = CliRunner().invoke(cli, ["doctor", "--storage", server.url])
 
     assert found.exit_code == 1
     assert "durability  process" in found.stdout
