@@ -209,7 +209,7 @@ def _children(found: Iterable[RunHeader], journals: Mapping[str, Sequence[Entry]
                 yield f"E3: run {run_id!r} triggered {triggered!r}, which is not there"
 
 
-def _again(effects: Iterable[Effect], journals: Mapping[str, Sequence[Entry]]) -> Iterator[str]:
+def _again(effects: Sequence[Effect], journals: Mapping[str, Sequence[Entry]]) -> Iterator[str]:
     """D2, G1: what was completed did not begin again."""
     over = {
         f"{run_id}:{entry.key}": entry
@@ -217,9 +217,12 @@ def _again(effects: Iterable[Effect], journals: Mapping[str, Sequence[Entry]]) -
         for entry in journal
         if entry.phase in _OUTCOMES
     }
+    begun = Counter(effect.key for effect in effects)
     for effect in effects:
         entry = over.get(effect.key)
-        if entry is not None and effect.at_ms > entry.at_ms:
+        # a journal is dated by the storage's clock, which is a little apart from this machine's; what began but once
+        # did not begin again
+        if entry is not None and effect.at_ms > entry.at_ms and begun[effect.key] > 1:
             late_ms = effect.at_ms - entry.at_ms
             yield f"D2: {effect.name} ({effect.key}) began again {late_ms} ms after it was recorded as {entry.phase}"
 

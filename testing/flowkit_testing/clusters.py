@@ -43,8 +43,13 @@ class Cluster:
             node.ask("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
         for node in self.nodes[1:]:
             self.nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", str(node.port), node.settings["cluster-port"])
-        until(lambda: all(self._complete(node) for node in self.nodes))
+        until(lambda: self.complete)
         return self
+
+    @property
+    def complete(self) -> bool:
+        """Whether each node knows a node for each slot, and takes it to be there."""
+        return all(self._complete(node) for node in self.nodes)
 
     def _complete(self, node: Server) -> bool:
         info = node.ask("CLUSTER", "INFO")
@@ -60,6 +65,12 @@ class Cluster:
             if b"myself" in (line := next(_lines_about_itself(node))) and _holds(line, slot):
                 return node
         raise LookupError(slot)
+
+    def move(self, slot: int, target: Server) -> None:
+        """Move a slot with all its keys, while others go on using it."""
+        self.begin_move(slot, target)
+        self.move_keys(slot, target)
+        self.end_move(slot, target)
 
     def begin_move(self, slot: int, target: Server) -> None:
         """Let a slot be on its way: what its node has not, the target is asked for."""

@@ -85,9 +85,7 @@ class TestSlots:
         """MOVED: the next step is recorded where the run is now, and the one after it goes there at once."""
         lease, slot = born(storage, "run"), slot_of(storage, "run")
         target = another_node(flowkit_redis_cluster, slot)
-        flowkit_redis_cluster.begin_move(slot, target)
-        flowkit_redis_cluster.move_keys(slot, target)
-        flowkit_redis_cluster.end_move(slot, target)
+        flowkit_redis_cluster.move(slot, target)
 
         for base in range(2):
             (verdict,) = storage.commit([Commit("run", lease.owner, lease.fence, f"c{base}", base, (b"entry",))])
@@ -128,9 +126,7 @@ class TestSlots:
             for shard in flow.engine.storage.inner.opened.layout.shards:
                 slot = key_slot(shard.own)
                 target = another_node(flowkit_redis_cluster, slot)
-                flowkit_redis_cluster.begin_move(slot, target)
-                flowkit_redis_cluster.move_keys(slot, target)
-                flowkit_redis_cluster.end_move(slot, target)
+                flowkit_redis_cluster.move(slot, target)
             handles = [flow.start(echo, number) for number in range(16)]
             assert [handle.result(timeout=60) for handle in handles] == list(range(16))
 
@@ -182,9 +178,7 @@ def test_runs_go_on_while_slots_move(url: str, flowkit_redis_cluster: Cluster, e
         for shard in storage.opened.layout.shards:
             slot = key_slot(shard.own)
             target = another_node(flowkit_redis_cluster, slot)
-            flowkit_redis_cluster.begin_move(slot, target)
-            flowkit_redis_cluster.move_keys(slot, target)
-            flowkit_redis_cluster.end_move(slot, target)
+            flowkit_redis_cluster.move(slot, target)
         assert [handle.result(timeout=60) for handle in handles] == [2] * 12
         until(lambda: ended(flow.engine.storage))
     storage.open()

@@ -12,7 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from redis.crc import key_slot
 
+from flowkit_redis.keys import shard_tag
+from flowkit_testing.clusters import Cluster, until
 from flowkit_testing.servers import Server
 from tests.soak.storm import STOPPED, Storm
 
@@ -39,6 +42,49 @@ def test_ten_minutes_of_kills_and_restarts(tmp_path: Path) -> None:
     print(f"\nserver restarts  {restarts}\nserver memory  {int(memory):,}\n{found}")  # noqa: T201  # what it is run for
     found.assert_clean()
     assert set(codes) <= STOPPED, storm.said()
+
+
+@pytest.mark.timeout(3600)
+def test_kills_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in eight shards, while slots move from node to node and nodes are killed and started again."""
+    monkeypatch.setenv("FLOWKIT_STORM_UNLIMITED", "1")
+    chance = random.Random(SEED)
+    with Cluster(appendonly="yes", appendfsync="always") as cluster:
+        storm = Storm(tmp_path, SEED, workers=4, url=f"{cluster.url}?durability=disk&namespace=soak")
+        with storm.flow:
+            try:
+                restarts, moves = _soak_cluster(storm, cluster, chance)
+                storm.wait_for_the_end()
+                codes = storm.stop_workers()
+            finally:
+                storm.end()
+            found = storm.audit()
+    print(f"\nnode restarts  {restarts}\nslots moved  {moves}\n{found}")  # noqa: T201  # what it is run for
+    found.assert_clean()
+    assert set(codes) <= STOPPED, storm.said()
+
+
+def _soak_cluster(storm: Storm, cluster: Cluster, chance: random.Random) -> tuple[int, int]:
+    """Kill, move slots, and give work; how often a node was restarted, and a slot moved."""
+    storm.submit(5)
+    storm.start_workers()
+    began_s, restarts, moves = time.monotonic(), 0, 0
+    while (passed_s := time.monotonic() - began_s) < SOAK_S / 5:
+        threading.Event().wait(chance.uniform(0.1, 2.0))
+        storm.kill_one()
+        if passed_s > (restarts + 1) * RESTART_EVERY_S:
+            node = chance.choice(cluster.nodes)
+            node.kill()
+            threading.Event().wait(chance.uniform(0.0, 1.0))
+            node.start()
+            until(lambda: cluster.complete)
+            restarts += 1
+        else:
+            slot = key_slot(shard_tag("soak", chance.randrange(8)))
+            cluster.move(slot, chance.choice([node for node in cluster.nodes if node is not cluster.owner(slot)]))
+            moves += 1
+        storm.submit(3)
+    return restarts, moves
 
 
 def _soak(storm: Storm, server: Server, chance: random.Random) -> int:
