@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flowkit import current_run
-from flowkit.clock import system_now_ms
+from flowkit.clock import TOLERATED_MS, system_now_ms
 from flowkit.codec import Codec, JsonCodec
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase, decode
 from flowkit.frozen import frozen
@@ -220,9 +220,9 @@ def _again(effects: Sequence[Effect], journals: Mapping[str, Sequence[Entry]]) -
     begun = Counter(effect.key for effect in effects)
     for effect in effects:
         entry = over.get(effect.key)
-        # a journal is dated by the storage's clock, which is a little apart from this machine's; what began but once
-        # did not begin again
-        if entry is not None and effect.at_ms > entry.at_ms and begun[effect.key] > 1:
+        # a journal is dated by the storage's clock, which may be a little apart from this machine's; and what began
+        # but once did not begin again
+        if entry is not None and effect.at_ms > entry.at_ms + TOLERATED_MS and begun[effect.key] > 1:
             late_ms = effect.at_ms - entry.at_ms
             yield f"D2: {effect.name} ({effect.key}) began again {late_ms} ms after it was recorded as {entry.phase}"
 

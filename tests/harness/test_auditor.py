@@ -154,10 +154,10 @@ def test_children_without_parents_and_triggers_without_runs(storage: MemoryStora
 def test_effects_after_the_fact_and_out_of_nowhere(storage: MemoryStorage, write: Callable[..., None]) -> None:
     """D1, D2: what was completed does not begin again, and what began is known to some journal."""
     write(DONE)
-    before, after, nowhere = Effect("r:1", "s", 999, "a"), Effect("r:1", "s", 1001, "b"), Effect("r:9", "s", 1, "c")
+    before, after, nowhere = Effect("r:1", "s", 999, "a"), Effect("r:1", "s", 1101, "b"), Effect("r:9", "s", 1, "c")
     found = look(storage, before, after, nowhere)
     assert found.findings == (
-        "D2: s (r:1) began again 1 ms after it was recorded as done",
+        "D2: s (r:1) began again 101 ms after it was recorded as done",
         "D1: s (r:9) was begun, and no journal knows of it",
     )
     assert found.figures["effects begun again"] == 1
