@@ -17,6 +17,7 @@ def test_the_page_is_a_test_file(pytester: pytest.Pytester) -> None:
     """Its blocks, put into one file, are four tests that pass."""
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     pytester.makepyfile("\n".join(blocks))
+    pytester.makeini("[pytest]")  # what is configured above it is not for it, wherever temporary files are
     pytester.runpytest("-p", "no:randomly", "-p", "no:asyncio").assert_outcomes(passed=4)
 
 

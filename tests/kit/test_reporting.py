@@ -121,6 +121,9 @@ def test_the_page_needs_nothing_else() -> None:
 
 def test_at_the_end_of_a_session(pytester: pytest.Pytester, tmp_path: Path) -> None:
     """Matrices in the terminal, a page, and properties in JUnit's XML, also from other processes."""
+    pytester.makeini(
+        "[pytest]\nasyncio_default_fixture_loop_scope = function"
+    )  # names are short, wherever temporary files are
     pytester.makepyfile(test_it=FILE)
     page, xml = tmp_path / "report.html", tmp_path / "junit.xml"
     result = pytester.runpytest_subprocess(
@@ -139,6 +142,9 @@ def test_at_the_end_of_a_session(pytester: pytest.Pytester, tmp_path: Path) -> N
 
 def test_only_what_failed_unless_asked(pytester: pytest.Pytester) -> None:
     """Without the option a session ends with one line, and the matrix of what is broken."""
+    pytester.makeini(
+        "[pytest]\nasyncio_default_fixture_loop_scope = function"
+    )  # names are short, wherever temporary files are
     pytester.makepyfile(test_it=FILE)
     result = pytester.runpytest("--tb=no", "-p", "no:randomly")
 

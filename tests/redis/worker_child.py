@@ -47,11 +47,13 @@ def chain(run: str, length: int) -> int:
 @step
 def hang(run: str) -> str:
     """Take until a file says that it is enough; the first who comes here hangs, others go through."""
-    note(f"{run}:hang")
-    waiting = FOLDER / "waiting"
     try:
-        waiting.touch(exist_ok=False)
+        (FOLDER / "waiting").touch(exist_ok=False)  # before it is noted: who reads the note may freeze this process
+        first = True
     except FileExistsError:
+        first = False
+    note(f"{run}:hang")
+    if not first:
         return "through"
     while not (FOLDER / "enough").exists():
         time.sleep(0.005)
