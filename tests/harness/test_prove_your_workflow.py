@@ -18,7 +18,8 @@ def test_the_page_is_a_test_file(pytester: pytest.Pytester) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     pytester.makepyfile("\n".join(blocks))
     pytester.makeini("[pytest]")  # what is configured above it is not for it, wherever temporary files are
-    pytester.runpytest("-p", "no:randomly", "-p", "no:asyncio").assert_outcomes(passed=4)
+    ended = pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:asyncio")  # another test knows its ids
+    ended.assert_outcomes(passed=4)
 
 
 def test_the_page_lists_the_checks() -> None:
