@@ -108,8 +108,8 @@ def test_a_replayed_step(flow: Flow, benchmark: BenchmarkFixture, judge: Judge) 
 
     resume()
     whole = against_json(benchmark, resume, rounds=ROUNDS, flowkit_calls=STEPS)
-    judge("replayed step", whole)
     judge("replayed step, call only", Samples(replayed_s[-ROUNDS:], whole.bare))
+    judge("replayed step", whole)
 
 
 def test_an_async_replayed_step(flow: Flow, runner: asyncio.Runner, benchmark: BenchmarkFixture, judge: Judge) -> None:
@@ -121,5 +121,5 @@ def test_an_async_replayed_step(flow: Flow, runner: asyncio.Runner, benchmark: B
 
     runner.run(resume())
     whole = against_json(benchmark, lambda: runner.run(resume()), rounds=ROUNDS, flowkit_calls=STEPS)
-    judge("replayed step, async", whole)
     judge("replayed step, async, call only", Samples(replayed_s[-ROUNDS:], whole.bare))
+    judge("replayed step, async", whole)
