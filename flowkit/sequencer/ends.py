@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from attrs import frozen
-
 from flowkit.errors import ValueMismatch
+from flowkit.frozen import frozen
 from flowkit.scopes import final
 from flowkit.sequencer.blocks import Block, Pure
 from flowkit.sequencer.conformance import either, mismatch

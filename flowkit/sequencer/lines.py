@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from attrs import frozen
-
 from flowkit.choices import Choice
 from flowkit.errors import AllFailed
+from flowkit.frozen import frozen
 from flowkit.scopes import InnerScope, task_frame
 from flowkit.sequencer.blocks import Block, Pure
 from flowkit.sequencer.conformance import either, item_of

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import frozen
-
+from flowkit.frozen import frozen
 from flowkit.scopes import InnerScope
 from flowkit.sequencer.blocks import Pure
 from flowkit.sequencer.nodes import Complain, Node, PartNode, ask

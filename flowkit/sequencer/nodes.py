@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from attrs import frozen
-
+from flowkit.frozen import frozen
 from flowkit.scopes import InnerScope
 from flowkit.sequencer.blocks import Block, Pure
 from flowkit.sequencer.requests import Await, Call, Meaning
@@ -21,7 +20,7 @@ class Node:
 
     def run(self, value: object) -> Meaning[object]:
         """What it does with a value; the value from there on."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of link says it; nothing makes a bare one
 
     def blocks(self) -> Iterator[Block]:
         """The blocks in it."""

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from attrs import define, frozen
+from typing import Any, TypeVar
 
 from flowkit.choices import Choice
+from flowkit.frozen import frozen, hot_record
 from flowkit.sequencer.blocks import Block
-
-if TYPE_CHECKING:
-    from attrs import frozen as hot_record  # checked as frozen; see docs/decisions/0007-hot-records.md
-else:
-    hot_record = partial(define, unsafe_hash=True)  # made without the price of frozen, some 2 µs each
 
 _T = TypeVar("_T")
 

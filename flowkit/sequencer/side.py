@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from attrs import frozen
-
 from flowkit.background import work_each
 from flowkit.errors import WrongColour
+from flowkit.frozen import frozen
 from flowkit.scopes import task_frame
 from flowkit.sequencer.blocks import Block, Pure, block_of
 from flowkit.sequencer.conformance import item_of

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from attrs import frozen
-
 from flowkit.errors import NoBranch
+from flowkit.frozen import frozen
 from flowkit.scopes import final
 from flowkit.sequencer.blocks import LAMBDA, Block, Pure
 from flowkit.sequencer.conformance import either
