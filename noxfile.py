@@ -97,9 +97,12 @@ def storm(session: nox.Session) -> None:
 def explore(session: nox.Session) -> None:
     """Every workflow of up to three operations, killed at every point any number of times; slow."""
     install_wheel(session, "test")
-    session.run("pytest", "-n", "auto", "tests/soak/soak_programs.py", *session.posargs, env=INSTALLED_ONLY)
+    quiet = ("-o", "faulthandler_timeout=0")  # one test may take minutes
+    session.run("pytest", "-n", "auto", *quiet, "tests/soak/soak_programs.py", *session.posargs, env=INSTALLED_ONLY)
 
 
+@nox.session
+@nox.session
 def real(session: nox.Session) -> None:
     """The corpus with processes that are really killed and stopped, held against those that pretend to be."""
     install_wheel(session, "test")

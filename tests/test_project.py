@@ -1,5 +1,6 @@
 """What a user gets: the wheel, its version, an import that loads nothing extra, and a README that is true."""
 
+import ast
 import os
 import re
 import shutil
@@ -128,3 +129,20 @@ def test_ci_runs_the_command_of_the_readme() -> None:
 
     assert script.read_text().splitlines()[-1] == list(commands())[-1]
     assert os.access(script, os.X_OK)
+
+
+def sessions() -> Iterator[str]:
+    """What `nox -l` lists: the functions of the noxfile that are decorated as sessions."""
+    for each in ast.parse((ROOT / "noxfile.py").read_text()).body:
+        if isinstance(each, ast.FunctionDef) and any("nox.session" in ast.unparse(by) for by in each.decorator_list):
+            yield each.name
+
+
+def test_the_sessions_that_are_written_about_are_there() -> None:
+    """CONTRIBUTING lists each session of nox, and a session that README, CONTRIBUTING or the docs name exists."""
+    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    named = {name for file in files for name in re.findall(r"nox -s (\w+)", file.read_text())} - {"NAME"}
+    listed = set(re.findall(r"^\| `(\w+)`", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
+
+    assert named <= set(sessions())
+    assert listed == set(sessions())
