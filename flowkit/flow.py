@@ -330,11 +330,11 @@ class Flow:
         return Worker(self.engine, queues, concurrency, self._retention_ms, file)
 
     def prune(self, older_than: Duration = "30d") -> int:
-        """Forget runs that finished longer ago than this; unfinished ones never (rule X3). Returns how many."""
+        """Forget runs that finished this long ago or longer; unfinished ones never (rule X3). Returns how many."""
         engine = self.engine
         before_ms = engine.clock.now_ms() - milliseconds(older_than, "prune(older_than=...)")
         total = 0
-        while pruned := engine.storage.purge(before_ms):
+        while pruned := engine.storage.purge(before_ms + 1):  # what ended at that very millisecond too
             total += pruned
         return total
 

@@ -183,6 +183,11 @@ class RunHeader:
     revision: int  # grows with every change
     limit: Limit | None = None
 
+    @property
+    def id(self) -> str:
+        """The run's id, under the name that it has on a handle."""
+        return self.run_id
+
 
 @frozen
 class Created:

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 IDLE_LOOK_S = 1.0  # the storage's hints usually come sooner
 AFTER_AN_ERROR_S = 0.5
 RETENTION_LOOK_MS = 60_000
+PURGED_AT_ONCE = 200  # so that runs are not kept waiting for those that are to be forgotten
 DEFAULT_GRACE_S = 30.0
 LET_GO_AGAIN_S = 0.05
 
@@ -200,7 +201,7 @@ class Worker:
         """Create what a schedule has due, claim up to `free` runs; returns how long to wait before the next look."""
         engine = self._engine
         try:
-            self._forget_old_runs()
+            more = self._forget_old_runs()
             tick_ms = self._scheduler.look()
             self._presence.announce()
             leases: tuple[Lease, ...] = ()
@@ -215,17 +216,21 @@ class Worker:
         self._presence.looked()
         for lease in leases:
             self._take(lease)
-        if leases:
+        if leases or more:
             return 0.0
         return due_s if tick_ms is None else min(due_s, max(0.001, (tick_ms - engine.clock.now_ms()) / 1000))
 
-    def _forget_old_runs(self) -> None:
+    def _forget_old_runs(self) -> bool:
+        """Forget a bounded number of runs whose retention is over; True if there may be more of them (rule X3)."""
         if self._retention_ms is None:
-            return
+            return False
         now_ms = self._engine.clock.now_ms()
-        if now_ms >= self._next_purge_ms:  # X3
+        if now_ms < self._next_purge_ms:
+            return False
+        more = self._engine.storage.purge(now_ms - self._retention_ms, PURGED_AT_ONCE) >= PURGED_AT_ONCE
+        if not more:
             self._next_purge_ms = now_ms + RETENTION_LOOK_MS
-            self._engine.storage.purge(now_ms - self._retention_ms)
+        return more
 
     def _listen_forever(self) -> None:
         """Turn the storage's hints into pokes; ends when the storage is closed."""

@@ -6,6 +6,7 @@ import pytest
 
 import flowkit
 from flowkit import Flow, Retry, RunFinished, RunNotFound, RunRolledBack, RunStatus
+from flowkit.worker import PURGED_AT_ONCE
 from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, eventually
 
 
@@ -251,6 +252,18 @@ class TestRetention:
         with pytest.raises(OSError, match="no"):
             flow.run(body.options(run_id="today"), fails=True)  # other arguments: it is another run
 
+    def test_prune_of_no_age_takes_what_has_just_ended(self, store: Store, clock: FakeClock, colour: Colour) -> None:
+        """X3: `older_than=0` forgets all that is finished, also what ended at this very millisecond."""
+
+        @colour.task
+        def body() -> Body[None]:
+            yield from ()
+
+        flow = store.flow(clock=clock)
+        flow.run(body.options(run_id="just now"))
+        assert [header.id for header in flow.runs()] == ["just now"]
+        assert flow.prune(older_than=0) == 1
+
     def test_children_go_with_their_parents(self, store: Store, clock: FakeClock, colour: Colour) -> None:
         """X3: pruning leaves no child behind, and takes none from a parent that still runs."""
 
@@ -296,3 +309,21 @@ class TestRetention:
         with Flow(store.storage(), clock=clock) as flow:
             eventually(lambda: "old" not in {header.run_id for header in flow.runs().runs})
             assert flow.handle("unfinished").status() is RunStatus.PENDING
+
+    def test_retention_keeps_up_with_many(self, store: Store, clock: FakeClock, colour: Colour) -> None:
+        """X3: a worker does not wait for its next look while there is more to forget."""
+
+        @colour.task
+        def body() -> Body[None]:
+            yield from ()
+
+        first = store.flow(clock=clock)
+        body.batch_trigger([body.bind() for _ in range(PURGED_AT_ONCE + 1)])
+        first.close()
+        with Flow(store.storage(), clock=clock, retention=None) as flow:
+            eventually(lambda: not flow.runs(status=RunStatus.PENDING).runs)
+            eventually(lambda: not flow.runs(status=RunStatus.RUNNING).runs)
+        clock.advance(days=31)
+
+        with Flow(store.storage(), clock=clock) as flow:
+            eventually(lambda: flow.runs().runs == ())
