@@ -274,4 +274,4 @@ def _scenario_of(schedule: Schedule) -> Schedule:
 
 
 def _origin(trial: Trial, passed: Passed) -> Origin:
-    return Origin(tuple(trial.changes[: passed.changes]), passed.now_ms)
+    return Origin(tuple(trial.changes[: passed.changes]), passed.now_ms, passed.state)

@@ -17,9 +17,14 @@ _OUTCOMES = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED})
 
 @define
 class Ledger:
-    """Leases given and outcomes written, as the storage has answered."""
+    """Leases given and outcomes written, as the storage has answered.
+
+    Whoever asks the storage holds `order` until the answer is written down here. Otherwise a commit that a server has
+    applied before a claim could be written down after it, as though it came from a lease that was lost.
+    """
 
     codec: Codec
+    order: threading.RLock = field(factory=threading.RLock)
     broken: list[str] = field(factory=list)
     outcomes: dict[tuple[str, str], Entry] = field(factory=dict)  # by run and key
     attempts: dict[tuple[str, str], int] = field(factory=dict)  # failed ones, by run and key
@@ -28,18 +33,17 @@ class Ledger:
     finished: set[str] = field(factory=set)  # runs that have ended and were not reopened
     _fences: dict[str, int] = field(factory=dict)
     _applied: set[str] = field(factory=set)
-    _lock: threading.Lock = field(factory=threading.Lock)
 
     def granted(self, lease: Lease) -> None:
         """A lease was given."""
-        with self._lock:
+        with self.order:
             self._fences[lease.run_id] = max(lease.fence, self._fences.get(lease.run_id, 0))
 
     def answered(self, commit: Commit, verdict: Verdict) -> None:
         """A commit was answered."""
         if not isinstance(verdict, Done):
             return
-        with self._lock:
+        with self.order:
             if commit.commit_id in self._applied:  # D7: sent again
                 return
             self._applied.add(commit.commit_id)
@@ -68,7 +72,7 @@ class Ledger:
 
     def reopened(self, run_id: str) -> None:
         """A finished run goes on."""
-        with self._lock:
+        with self.order:
             self.finished.discard(run_id)
 
     def _written(self, run_id: str, entry: Entry, payload: bytes) -> None:

@@ -69,7 +69,7 @@ class Port(Forward):
 
 
 class Audited(Forward):
-    """A storage whose answers are written into a ledger."""
+    """A storage whose answers are written into a ledger, in the order in which it gave them."""
 
     def __init__(self, storage: Storage, ledger: Ledger) -> None:
         super().__init__(storage)
@@ -77,29 +77,33 @@ class Audited(Forward):
 
     def submit(self, runs: Sequence[NewRun], *, now_ms: int | None = None) -> list[Submitted]:
         """Create runs."""
-        answers = self._storage.submit(runs, now_ms=now_ms)
-        for answer in answers:
-            if isinstance(answer, Created) and answer.lease is not None:
-                self._ledger.granted(answer.lease)
-        return answers
+        with self._ledger.order:
+            answers = self._storage.submit(runs, now_ms=now_ms)
+            for answer in answers:
+                if isinstance(answer, Created) and answer.lease is not None:
+                    self._ledger.granted(answer.lease)
+            return answers
 
     def claim(self, grant: Grant, want: Want, limit: int, *, now_ms: int | None = None) -> Claimed:
         """Lease runs."""
-        claimed = self._storage.claim(grant, want, limit, now_ms=now_ms)
-        for lease in claimed.leases:
-            self._ledger.granted(lease)
-        return claimed
+        with self._ledger.order:
+            claimed = self._storage.claim(grant, want, limit, now_ms=now_ms)
+            for lease in claimed.leases:
+                self._ledger.granted(lease)
+            return claimed
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:
         """Apply changes."""
-        verdicts = self._storage.commit(commits, now_ms=now_ms)
-        for commit, verdict in zip(commits, verdicts, strict=True):
-            self._ledger.answered(commit, verdict)
-        return verdicts
+        with self._ledger.order:
+            verdicts = self._storage.commit(commits, now_ms=now_ms)
+            for commit, verdict in zip(commits, verdicts, strict=True):
+                self._ledger.answered(commit, verdict)
+            return verdicts
 
     def send(self, run_id: str, message: Message, *, now_ms: int | None = None) -> Delivery:
         """Deliver a message."""
-        delivery = self._storage.send(run_id, message, now_ms=now_ms)
-        if message.kind is MessageKind.REOPEN and delivery is Delivery.DELIVERED:
-            self._ledger.reopened(run_id)
-        return delivery
+        with self._ledger.order:
+            delivery = self._storage.send(run_id, message, now_ms=now_ms)
+            if message.kind is MessageKind.REOPEN and delivery is Delivery.DELIVERED:
+                self._ledger.reopened(run_id)
+            return delivery

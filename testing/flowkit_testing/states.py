@@ -78,15 +78,19 @@ class Watched:
 
     def state(self) -> State:
         """All that is stored, without times."""
-        if self.storage.touched:
-            touched, self.storage.touched = self.storage.touched, {}
-            for run_id in touched:
-                before = self._runs.get(run_id)
-                entries = cast("tuple[tuple[str, ...], ...]", before[-1]) if before is not None else ()
-                snapshot = self.storage.load(run_id, len(entries))
-                if snapshot is not None:
-                    self._runs[run_id] = self.reader.of_run(snapshot, entries)
-        return tuple(self._runs[run_id] for run_id in sorted(self._runs))
+        with self.storage.lock:
+            if self.storage.touched:
+                self._read_touched()
+            return tuple(self._runs[run_id] for run_id in sorted(self._runs))
+
+    def _read_touched(self) -> None:
+        touched, self.storage.touched = self.storage.touched, {}
+        for run_id in touched:
+            before = self._runs.get(run_id)
+            entries = cast("tuple[tuple[str, ...], ...]", before[-1]) if before is not None else ()
+            snapshot = self.storage.load(run_id, len(entries))
+            if snapshot is not None:
+                self._runs[run_id] = self.reader.of_run(snapshot, entries)
 
 
 def timeless(entry: Entry) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from flowkit.records import Exactly, Exists, Grant, NewRun
 from flowkit.run import Run
 from flowkit_testing.bystander import Bystander
 from flowkit_testing.checks import Check
+from flowkit_testing.fences import CountedFences
 from flowkit_testing.lab import Lab, NeverEnds, ReplayDiffers
 from flowkit_testing.log import Change, LoggedStorage
 from flowkit_testing.orders import Overlaps
@@ -35,6 +36,7 @@ class Origin:
 
     changes: tuple[Change, ...]
     now_ms: int
+    state: Hashable
 
 
 @frozen
@@ -77,7 +79,7 @@ class Trial:
 
     def __attrs_post_init__(self) -> None:
         self._left = [injury for injury in self.schedule if injury.fault not in {"fail", "late"}]
-        self._storage = LoggedStorage(self.subject.make_storage())
+        self._storage = LoggedStorage(CountedFences(self.subject.make_storage()))
         self._watched = Watched(self._storage, self.subject.states)
         self._passing = Passing(self.subject.injector, self._on_point)
         self.lab = Lab(self._storage, self, codec=self.subject.codec)
@@ -132,6 +134,10 @@ class Trial:
         if origin is not None:
             lab.restore(origin.changes, origin.now_ms)
             self._storage.changes[:] = origin.changes
+            if self._now() != origin.state:
+                self.wrong.append(
+                    "the storage holds something else after the same calls: what is resumed is not the run"
+                )
         if self._storage.load(RUN_ID, 0, 0) is None:
             lab.submit(subject.spec, subject.args, subject.kwargs)
         for number, (name, payload) in enumerate(subject.events):
@@ -231,7 +237,8 @@ class Trial:
             if self._left[0].point == point:
                 self._strike(process, self._left.pop(0))
         elif self.watch_states:
-            self.passed.append(Passed(point, self._now(), len(self.changes), self.lab.clock.now_ms()))
+            with self._storage.lock:  # or another thread's change would be in one and not in the other
+                self.passed.append(Passed(point, self._now(), len(self.changes), self.lab.clock.now_ms()))
 
     def _strike(self, process: Process, injury: Injury) -> None:
         self._passing.counts.clear()
