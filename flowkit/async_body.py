@@ -15,7 +15,7 @@ from attrs import field
 from flowkit.effects import Outcome, Raised, Returned
 from flowkit.frozen import frozen
 from flowkit.quiescence import waits_only_on
-from flowkit.run import Detached, Frame, Reason, Run, Scope, Suspended, Unwind, current
+from flowkit.run import Detached, Frame, Reason, Run, Scope, Suspended, UndoScope, Unwind, current
 
 SETTLE_TURNS = 20  # turns of the loop after which a delivery's consequences count as done, however busy the loop is
 LINGER_S = 30.0  # how long a body may wait for something of its own (raw I/O) beside parked operations
@@ -52,6 +52,7 @@ class AsyncBody:
         self._turns: dict[int, asyncio.Future[None]] = {}  # replayed calls by the position of their outcome
         self._live: deque[asyncio.Future[None]] = deque()  # new outcomes, in the order of their recording
         self._gated: list[asyncio.Future[None]] = []  # new calls that wait for the replay to be over
+        self._joins: set[asyncio.Future[None]] = set()  # of lines that wait for calls and work in flight
         self._settling = False
         self._checking = False
         self._linger_until: float | None = None
@@ -70,8 +71,9 @@ class AsyncBody:
         frame.task = self.root
         await self._wait_for_root(self.root)
         let_go_before = self.run.reason is not None
-        await self._wait_for_branches()
-        await self._settle_calls()
+        while self._branches or self._tasks:
+            await self._wait_for_branches()
+            await self._settle_calls()
         if self.run.reason is not None and not let_go_before:
             return Raised(Unwind(self.run.reason))
         late = next((work.fatal for work in self.run.works if isinstance(work.fatal, Exception)), None)
@@ -147,6 +149,17 @@ class AsyncBody:
                 await asyncio.wait(set(self._branches), timeout=LOOK_AGAIN_S)
             except asyncio.CancelledError as error:
                 self.run.stop(Detached(error))
+
+    async def settle(self, saga: UndoScope) -> None:
+        """Wait until nothing that was begun in a scope is in flight (rule G1)."""
+        while saga.busy:
+            future = saga.settled = self.loop.create_future()
+            self._joins.add(future)
+            self._check_soon()
+            try:
+                await future
+            finally:
+                self._joins.discard(future)
 
     # ---- calls ------------------------------------------------------------------------------------------------
 
@@ -331,7 +344,7 @@ class AsyncBody:
         if self._gated and not self.run.journal.due:  # the replay is over: they are about to start
             self._open_gate()
             return
-        ours = {*self._parked, *self._gated, *self._turns.values()}
+        ours = {*self._parked, *self._gated, *self._turns.values(), *self._joins}
         if not all(waits_only_on(line, ours) for line in lines) and not self._lingered():
             return
         if self.run.closing is not None:

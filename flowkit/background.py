@@ -16,7 +16,7 @@ from flowkit.calls import require_async, take_key
 from flowkit.effects import Raised
 from flowkit.fan_out import check_concurrency, outcome_of, run_line
 from flowkit.run import Run, Scope
-from flowkit.side_work import WorkHandle, awaitable_of, callable_of, work_frame, work_name
+from flowkit.side_work import WorkHandle, awaitable_of, callable_of, queued, work_frame, work_name
 
 
 @frozen
@@ -48,8 +48,7 @@ def work_each(calls: Iterable[tuple[Callable[..., Any], object]], *, max_concurr
         scope = frame.scope.branch(key.removeprefix(frame.scope.prefix), 0)
         pieces.append(_Piece(WorkHandle(name, run, scope), scope, partial(call, item)))
     handles = [piece.handle for piece in pieces]
-    frame.scope.works.extend(handles)
-    run.works.extend(handles)
+    queued(frame, handles)
     if run.is_async:
         require_async(run, "work_each")
     for _ in range(min(max_concurrency, len(pieces))):

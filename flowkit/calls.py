@@ -35,7 +35,9 @@ from flowkit.operations import (
     remember_undo,
     step_operation,
 )
-from flowkit.run import Blocked, Frame, Parking, Run, Scope, UndoScope, Unwind, current, live
+from flowkit.run import Blocked, Frame, Run, Scope, UndoScope, Unwind, current, live
+from flowkit.settling import begin, end, go_on_beside
+from flowkit.underway import UnderWay
 
 _STEP = Kind.STEP.value
 
@@ -125,28 +127,33 @@ async def _answer_async(run: Run, scope: Scope, saga: UndoScope, past: Past, hin
             return recalled(run, scope, past, hint)
         except Unwind:
             raise asyncio.CancelledError from None
-    task = _begin(body, saga)
+    task = begin(body, saga)
     try:
         await body.turn(past.position)
         return recalled(run, scope, past, hint)
     except Unwind:
         raise asyncio.CancelledError from None
     finally:
-        _end(body, saga, task)
+        end(body, saga, task)
 
 
 async def _perform_async(run: Run, scope: Scope, saga: UndoScope, operation: Callable[[], Operation[object]]) -> object:
     body = run.body
     if body is None or run.reason is not None:
         raise asyncio.CancelledError
-    task = _begin(body, saga)
+    task = begin(body, saga)
     try:
         if run.closing is not None:
             await body.hold()
         if run.journal.due:
             await body.caught_up()
+        made = operation()
         try:
-            value = await drive_async(run, scope, operation())
+            value = await drive_async(run, scope, made, kept=True)
+        except UnderWay as cut:
+            if run.reason is None:
+                go_on_beside(run, scope, saga, made, cut.answer)
+            raise asyncio.CancelledError from None
         except Exception:
             await body.live_turn()
             raise
@@ -156,19 +163,7 @@ async def _perform_async(run: Run, scope: Scope, saga: UndoScope, operation: Cal
     except Unwind:
         raise asyncio.CancelledError from None
     finally:
-        _end(body, saga, task)
-
-
-def _begin(body: Parking, saga: UndoScope) -> asyncio.Task[object] | None:
-    saga.in_flight += 1
-    return body.begin()
-
-
-def _end(body: Parking, saga: UndoScope, task: asyncio.Task[object] | None) -> None:
-    body.end(task)
-    saga.in_flight -= 1
-    if saga.settled is not None and not saga.in_flight and not saga.settled.done():
-        saga.settled.set_result(None)
+        end(body, saga, task)
 
 
 # ---- steps ----------------------------------------------------------------------------------------------------------

@@ -148,12 +148,13 @@ def notify(batch: list[Change]) -> None:
             loops.setdefault(change.loop, []).append(change)
     for loop, changes in loops.items():
         try:
-            loop.call_soon_threadsafe(_resolve, changes)
+            loop.call_soon_threadsafe(resolve, changes)
         except RuntimeError:  # the loop was closed: nobody waits there any more
             log.debug("an event loop went away before its commit was answered")
 
 
-def _resolve(changes: list[Change]) -> None:
+def resolve(changes: list[Change]) -> None:
+    """Tell those who await them on this event loop."""
     for change in changes:
         future = change.future
         if future is None or future.done():

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 
-from flowkit.changes import Change, Writer, by_run, fail, merge, next_commit, notify, settle
+from flowkit.changes import Change, Writer, by_run, fail, merge, next_commit, notify, resolve, settle
 from flowkit.patience import PatientStorage
 from flowkit.records import GO, Commit, Done, NewRun, Send, Then
 from flowkit.storage import Prompt
+from flowkit.underway import UnderWay
 
 log = logging.getLogger(__name__)
 
@@ -133,8 +134,7 @@ class Committer:
         if done is None or done.cancel is not writer.cancel or done.inbox != writer.inbox:
             change = self._awaited(Change(writer, entries, consume, spawn, send, then))
             self._order((change, commit))  # together with the turn
-            assert change.future is not None  # it is awaited
-            return await change.future
+            return await _told(change)
         writer.length = done.length
         self._turn.release()
         if self._waiting:
@@ -146,8 +146,7 @@ class Committer:
         if self.instant:
             return self.write(change)
         self.post(self._awaited(change))
-        assert change.future is not None  # it is awaited
-        return await change.future
+        return await _told(change)
 
     def _awaited(self, change: Change) -> Change:
         change.loop = asyncio.get_running_loop()
@@ -263,3 +262,29 @@ class Committer:
             return
         for group, commit, verdict in zip(groups, commits, verdicts, strict=True):
             settle(group, commit, verdict)
+
+
+async def _told(change: Change) -> int:
+    """Await what becomes of a change; a cancelled caller leaves it on its way (rule G6)."""
+    future = change.future
+    assert future is not None  # it is awaited
+    try:
+        return await future
+    except asyncio.CancelledError:
+        raise UnderWay(_asked_again(change, future)) from None
+
+
+def _asked_again(change: Change, future: asyncio.Future[int]) -> asyncio.Future[int]:
+    """A future for the same answer, in the place of one that was cancelled with its caller."""
+    if not future.cancelled():
+        return future  # the answer had come already
+    again = change.future = future.get_loop().create_future()
+    again.add_done_callback(_look_at)
+    if change.settled:  # and the cancelled one was passed over
+        resolve([change])
+    return again
+
+
+def _look_at(future: asyncio.Future[int]) -> None:
+    if not future.cancelled():
+        future.exception()  # nobody may want to know any more

@@ -35,6 +35,7 @@ from flowkit.invoke import call_async, call_plainly
 from flowkit.journal import Journal
 from flowkit.records import Message
 from flowkit.run import Frame, Revoked, Run, Scope, Suspended, Unwind, combined, current, live
+from flowkit.underway import UnderWay
 
 _T = TypeVar("_T")
 
@@ -227,8 +228,11 @@ def _with_side_work(run: Run, scope: Scope, outcome: Outcome) -> Outcome:
 # ---- asynchronous ---------------------------------------------------------------------------------------------------
 
 
-async def drive_async(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
-    """Perform an operation on the running event loop; returns its value or raises its error."""
+async def drive_async(run: Run, scope: Scope, operation: Operation[_T], *, kept: bool = False) -> _T:
+    """Perform an operation on the running event loop; returns its value or raises its error.
+
+    With `kept`, an operation that is cancelled while an effect of it is under way (see `UnderWay`) is left where it is.
+    """
     probe, instant = run.probe, run.services.committer.instant
     answer: object = None
     try:
@@ -244,9 +248,11 @@ async def drive_async(run: Run, scope: Scope, operation: Operation[_T]) -> _T:
                     answer = _record(run, effect) if instant else await _record_async(run, effect)
                 else:
                     answer = await perform_async(run, scope, effect)
-            except BaseException as error:  # noqa: BLE001  # the operation decides what an error means
+            except BaseException as error:  # the operation decides what an error means
                 if probe is not None:
                     probe.failed(run, effect, error)
+                if kept and isinstance(error, UnderWay):
+                    raise
                 effect = operation.throw(error)
             else:
                 effect = operation.send(answer)

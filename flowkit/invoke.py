@@ -10,6 +10,7 @@ from collections.abc import Callable
 from flowkit.effects import Invoke, Outcome, Raised, Returned
 from flowkit.errors import StepTimeout
 from flowkit.run import Entrant, Frame, Run, Scope, current
+from flowkit.underway import UnderWay
 
 
 def step_frame(run: Run, scope: Scope, effect: Invoke) -> Frame:
@@ -110,11 +111,14 @@ async def _call_on_thread(run: Run, effect: Invoke) -> Outcome:
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(body,), name=f"flowkit-step-{effect.name}", daemon=True).start()
     try:
-        return _or_raise(await asyncio.wait_for(asyncio.shield(future), effect.timeout_s))
+        answer = await asyncio.wait_for(asyncio.shield(future), effect.timeout_s)
     except TimeoutError:
         if future.done():
             raise
         return Raised(_timed_out(run, effect, effect.timeout_s or 0.0))
+    except asyncio.CancelledError:
+        raise UnderWay(future) from None  # G6: a thread cannot be cancelled
+    return _or_raise(answer)
 
 
 def _guarded(call: Callable[[], object]) -> Outcome | BaseException:

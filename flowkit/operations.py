@@ -142,7 +142,7 @@ def remember_undo(
 ) -> None:
     """A completed operation can be taken back from now on (rule G1); `nth` of those completed at one position."""
     undo_args, undo_kwargs = spec.arguments(value, args, kwargs)
-    saga.undos.append(Undo(key, name, (position, nth), spec.fn, spec.is_async, spec.policy, undo_args, undo_kwargs))
+    saga.add(Undo(key, name, (position, nth), spec.fn, spec.is_async, spec.policy, undo_args, undo_kwargs))
 
 
 def instead(run: Run, scope: Scope, saga: UndoScope, kind: Kind, key: str, name: str) -> Operation[NoReturn] | None:

@@ -313,7 +313,7 @@ def _value_of(line: _Line) -> object:
 def _hand_over(scope: Scope, lines: Iterable[_Line]) -> None:
     """What was completed in these lines is undone by the scope around the race, if need be."""
     for line in lines:
-        scope.saga.undos.extend(line.scope.saga.undos)
+        line.scope.saga.hand_over(scope.saga)
 
 
 def _decided(scope: Scope, lines: Sequence[_Line], winner: _Line) -> None:

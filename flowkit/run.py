@@ -141,8 +141,44 @@ class UndoScope:
     key: str
     undos: list[Undo] = field(factory=list)
     rolling_back: bool = False  # on replay: it was left by an error, so nothing new may begin in it (rule G3)
-    in_flight: int = 0
+    works: list[Work] = field(factory=list)  # side work queued in it, unless it is the task itself
+    in_flight: int = 0  # calls on the event loop
     settled: asyncio.Future[None] | None = None  # whoever waits for what is in flight
+    outer: UndoScope | None = None  # that it has been handed over to
+    inner: list[UndoScope] = field(factory=list)  # that were handed over to this one with calls in flight
+    lock: threading.Lock = field(factory=threading.Lock)
+
+    def add(self, undo: Undo) -> None:
+        """Something that was completed in it can be taken back; if it has been left, by the scope around it."""
+        with self.lock:
+            if self.outer is None:
+                self.undos.append(undo)
+                return
+        self.outer.add(undo)
+
+    def hand_over(self, outer: UndoScope) -> None:
+        """It has succeeded: what was, and what still will be, completed in it is undone by the one around it (G1)."""
+        with self.lock:
+            for undo in self.undos:
+                outer.add(undo)
+            self.outer = outer
+        outer.works.extend(work for work in self.works if not work.settled)
+        if self.busy:
+            outer.inner.append(self)
+
+    @property
+    def busy(self) -> bool:
+        """True while something that was begun in it has not settled."""
+        if self.in_flight or any(not work.settled for work in self.works):
+            return True
+        return any(scope.busy for scope in self.inner)
+
+    def tell(self) -> None:
+        """Something has settled: whoever waits for that looks again; on the event loop."""
+        if self.settled is not None and not self.settled.done():
+            self.settled.set_result(None)
+        if self.outer is not None:
+            self.outer.tell()
 
 
 @define(eq=False, repr=False)
@@ -288,6 +324,9 @@ class Parking(Protocol):
 
     def skip(self, position: int) -> None:
         """A recorded outcome was delivered by a sync call."""
+
+    async def settle(self, saga: UndoScope) -> None:
+        """Wait until nothing that was begun in a scope is in flight."""
 
     async def hold(self) -> None:
         """Start nothing new."""

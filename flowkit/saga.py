@@ -17,7 +17,7 @@ from flowkit.functions import is_async_function
 from flowkit.operations import UndoSpec, cancellation
 from flowkit.retry import RetryPolicy
 from flowkit.rollback import rollback_operation, was_cancelled
-from flowkit.run import Cancelled, Frame, LeaveScope, Run, Scope, Undo, UndoScope, Unwind, current
+from flowkit.run import Cancelled, Frame, LeaveScope, Run, Scope, Undo, UndoScope, Unwind, combined, current
 
 P = ParamSpec("P")
 
@@ -69,6 +69,7 @@ class saga:  # noqa: N801  # used as a function: `with saga("payment"):`
         entered = self._left()
         if not entered.must_roll_back(error):
             return
+        entered.settle()
         run = entered.run
         raised = drive(run, entered.scope, entered.rollback(error))
         entered.raise_unless_same(raised, error)
@@ -86,8 +87,9 @@ class saga:  # noqa: N801  # used as a function: `with saga("payment"):`
         entered = self._left()
         if not entered.must_roll_back(error):
             return
-        await entered.settle()
-        raised = await drive_async(entered.run, entered.scope, entered.rollback(error))
+        raised, cut = await entered.roll_back_async(error)
+        if cut is not None:
+            raise cut
         entered.raise_unless_same(raised, error)
 
     def _left(self) -> _Entered:
@@ -118,15 +120,40 @@ class _Entered:
         if self.recorded is not None:
             return True
         if error is None or (isinstance(error, LeaveScope) and self.outer.rolling_back):
-            self.outer.undos.extend(self.saga.undos)
+            self.saga.hand_over(self.outer)
             return False
         return isinstance(error, Exception | Cancelled | asyncio.CancelledError | BaseExceptionGroup)
 
-    async def settle(self) -> None:
-        """Work still in flight settles first (rule G1)."""
-        while self.saga.in_flight:
-            self.saga.settled = asyncio.get_running_loop().create_future()
-            await self.saga.settled
+    def settle(self) -> None:
+        """Work still in flight settles first (rule G1); if it waits for long, so does the rollback."""
+        for work in self.saga.works:
+            work.wait()
+        if self.run.reason is not None:
+            raise Unwind(self.run.reason)
+        reason = combined([work.parked for work in self.saga.works if work.parked is not None])
+        if reason is not None:
+            raise self.run.leave(self.scope, reason)
+
+    async def roll_back_async(self, error: BaseException | None) -> tuple[BaseException, asyncio.CancelledError | None]:
+        """Undo the scope, to the end also if asyncio cancels whoever waits for that; returns what to raise."""
+        body, cut = self.run.body, None
+        assert body is not None  # the calling task is the body's
+        task = body.start_branch(self.scope, lambda: self._roll_back(error))
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError as cancelled:
+                if self.run.reason is not None:
+                    raise
+                cut = cancelled
+        raised = task.result()
+        assert isinstance(raised, BaseException)  # as `rollback` says
+        return raised, cut
+
+    async def _roll_back(self, error: BaseException | None) -> BaseException:
+        assert self.run.body is not None  # as above
+        await self.run.body.settle(self.saga)
+        return await drive_async(self.run, self.scope, self.rollback(error))
 
     def rollback(self, error: BaseException | None) -> Operation[BaseException]:
         """The operation that undoes the scope."""
@@ -157,7 +184,7 @@ def on_rollback(undo: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs)
     is_async = is_async_function(undo)
     require_colour_of_undo(frame.run, is_async, name)
     order = (scope.position, scope.ordinal)
-    scope.saga.undos.append(Undo(key, name, order, undo, is_async, None, args, kwargs))
+    scope.saga.add(Undo(key, name, order, undo, is_async, None, args, kwargs))
 
 
 def undo_spec(undo: Callable[..., object], action: Callable[..., object], policy: RetryPolicy | None) -> UndoSpec:

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from flowkit.calls import call_step, call_step_async, refuse_foreign_task, require_async, spec_of, take_key
@@ -83,6 +83,8 @@ class WorkHandle(Generic[R]):
             self._outcome = Raised(error)
         finally:
             self._ended.set()
+            if self._run.is_async:
+                self._scope.saga.tell()
 
     @property
     def fatal(self) -> BaseException | None:
@@ -133,9 +135,16 @@ def work(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> WorkHandle[Any
         _start_async(run, scope, handle, awaitable_of(fn, name), args, kwargs)
     else:
         _start(run, scope, handle, callable_of(fn, name, run), args, kwargs)
-    frame.scope.works.append(handle)
-    run.works.append(handle)
+    queued(frame, [handle])
     return handle
+
+
+def queued(frame: Frame, handles: Sequence[WorkHandle[Any]]) -> None:
+    """Side work has been queued: by its scope (rule W3), by the run (rule W4), and in a saga (rule G1)."""
+    frame.scope.works.extend(handles)
+    frame.run.works.extend(handles)
+    if frame.scope.saga is not frame.run.undos:
+        frame.scope.saga.works.extend(handles)
 
 
 def work_name(fn: Callable[..., object]) -> str:
