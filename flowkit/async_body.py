@@ -76,9 +76,9 @@ class AsyncBody:
             await self._settle_calls()
         if self.run.reason is not None and not let_go_before:
             return Raised(Unwind(self.run.reason))
-        late = next((work.fatal for work in self.run.works if isinstance(work.fatal, Exception)), None)
-        if late is not None and self.run.reason is None:
-            return Raised(late)  # G2: what the loser of a race has completed could not be undone
+        fatal = next((work.fatal for work in self.run.works if work.fatal is not None), None)
+        if fatal is not None and self.run.reason is None:
+            return Raised(fatal)  # a process that ends, or (G2) a loser of a race that could not be undone
         outcome, left = _outcome_of(self.root), frame.scope.reason
         return outcome if left is None or self.run.reason is not None else Raised(Unwind(left))
 

@@ -16,7 +16,7 @@ from flowkit.fan_out import outcome_of, run_line
 from flowkit.frozen import frozen
 from flowkit.functions import function_name, is_async_function, require_function
 from flowkit.items import report_failed_work
-from flowkit.run import Cancelled, Frame, Reason, Run, Scope, Unwind, current
+from flowkit.run import Cancelled, Frame, LeaveScope, Reason, Run, Scope, Unwind, current
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,9 @@ class WorkHandle(Generic[R]):
     def fatal(self) -> BaseException | None:
         """What is no failure of the work but of its process, such as Ctrl-C."""
         error = self._outcome.error if isinstance(self._outcome, Raised) else None
-        return None if isinstance(error, Exception | Unwind | Cancelled | asyncio.CancelledError) else error
+        return (
+            None if isinstance(error, Exception | Unwind | Cancelled | LeaveScope | asyncio.CancelledError) else error
+        )
 
     def outcome(self) -> WorkOutcome:
         """How it ended, as far as that is known."""

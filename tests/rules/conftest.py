@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 import flowkit
-from flowkit import Flow, Retry, Step, Task, step, task
+from flowkit import Flow, Retry, RunStatus, Step, Task, step, task
 from flowkit.clock import Clock
 from flowkit.durations import Duration
 from flowkit.records import RunHeader
@@ -102,6 +102,8 @@ ON_REDIS = {
     "test_d_owners",
     "test_d_steps",
     "test_e_children_and_timers",
+    "test_e_event_payloads",
+    "test_e_event_timeouts",
     "test_e_events",
     "test_x_finished",
     "test_x_runs",
@@ -125,6 +127,14 @@ def store(request: pytest.FixtureRequest) -> Store:
 def flow(store: Store) -> Flow:
     """A flow without a worker of its own: runs advance where they are called."""
     return store.flow()
+
+
+@pytest.fixture
+def working(store: Store) -> Flow:
+    """A flow with a worker of one slot."""
+    flow = Flow(store.storage(), concurrency=1).open()
+    store.flows.append(flow)
+    return flow
 
 
 @attrs.frozen
@@ -263,6 +273,11 @@ def eventually(what: Callable[[], bool]) -> None:
     raise AssertionError("what had to become true did not")
 
 
+def waiting(flow: Flow, run_id: str = "r") -> None:
+    """Wait until a run waits."""
+    eventually(lambda: flow.handle(run_id).status() is RunStatus.WAITING)
+
+
 # ---- colours --------------------------------------------------------------------------------------------------------
 
 
@@ -307,6 +322,15 @@ class Colour:
             return flowkit.aio.sleep_until(when)
         flowkit.sleep_until(when)
         return None
+
+    def wait_for_event(self, name: str, *, timeout: Duration | None = None, type: type[Any] = object) -> Any:  # noqa: ANN401  # a coroutine, or the payload
+        """`flowkit.wait_for_event`, in this colour."""
+        waits = flowkit.aio.wait_for_event if self.awaits else flowkit.wait_for_event
+        return waits(name, timeout=timeout, type=type)
+
+    def form(self, thing: Any) -> Any:  # noqa: ANN401  # a task, a handle or a batch
+        """The form of it that a body of this colour uses."""
+        return thing.aio if self.awaits else thing
 
     @property
     def cancelled(self) -> type[BaseException]:

@@ -1,7 +1,5 @@
-"""G1 to G5: what was completed is undone when a task, or a `saga` scope in it, fails."""
+"""G1, G4: a `saga` scope in a task that is left by an error."""
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +7,10 @@ import pytest
 
 import flowkit
 from flowkit import (
-    CompensationFailed,
     ConfigurationError,
     Flow,
-    NonRetryable,
     NotAllowedInStep,
     OutsideRun,
-    RunBlocked,
     RunCancelled,
     RunRolledBack,
     RunStatus,
@@ -25,9 +20,8 @@ from flowkit import (
     step,
     task,
 )
-from flowkit.entries import decode
 from flowkit_testing import Harness
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, at_once, eventually
+from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, Store, at_once, crash_once, waiting
 
 Undone = list[Any]
 
@@ -53,175 +47,13 @@ def flown(undone: Undone) -> list[str]:
     return [name for _, name in undone]
 
 
-class TestTheTask:
-    """G1: the whole task is left by an error or a cancellation."""
+def _raise(error: BaseException | None) -> None:
+    if error is not None:
+        raise error
 
-    def test_newest_first_once_each(self, flow: Flow, colour: Colour) -> None:
-        """G1: the undos of the completed steps run in reverse, once each, with result and arguments; then the error."""
-        undone: Undone = []
-        book = booking(colour, undone)
 
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            for name in ("car", "flight", "hotel"):
-                yield book(name)
-            raise ValueError("no")
-
-        with pytest.raises(ValueError, match="no"):
-            flow.run(trip.options(run_id="r"))
-
-        assert undone == [("booked hotel", "hotel"), ("booked flight", "flight"), ("booked car", "car")]
-        assert flow.handle("r").status() is RunStatus.FAILED
-
-    def test_a_step_that_failed_is_not_undone(self, flow: Flow, colour: Colour) -> None:
-        """G1: only what was completed is undone."""
-        undone: Undone = []
-        book = booking(colour, undone)
-
-        @colour.step(retry=at_once(1))
-        def broken() -> None:
-            raise OSError("broken")
-
-        @broken.compensate
-        def never() -> None:
-            undone.append(("", "never"))
-
-        @colour.task
-        def trip() -> Body[None]:
-            yield book("flight")
-            yield broken()
-
-        with pytest.raises(OSError, match="broken"):
-            flow.run(trip)
-
-        assert flown(undone) == ["flight"]
-
-    def test_a_success_undoes_nothing(self, flow: Flow, colour: Colour) -> None:
-        """G1: a task that succeeds keeps what it has done."""
-        undone: Undone = []
-        book = booking(colour, undone)
-
-        @colour.task
-        def trip() -> Body[str]:
-            return str((yield book("flight")))
-
-        assert flow.run(trip) == "booked flight"
-        assert undone == []
-
-    def test_cancellation_undoes(self, store: Store, colour: Colour) -> None:
-        """G1, E2: a cancelled run undoes what it has completed, and ends as cancelled, also if cancelled twice."""
-        undone: Undone = []
-        book = booking(colour, undone)
-
-        @colour.task
-        def trip() -> Body[None]:
-            yield book("flight")
-            yield colour.sleep("7d")
-
-        with Flow(store.storage()) as flow:
-            handle = flow.start(trip.options(run_id="r"))
-            eventually(lambda: handle.status() is RunStatus.WAITING)
-            handle.cancel()
-            with contextlib.suppress(flowkit.FlowkitError):
-                handle.cancel()
-            with pytest.raises(RunCancelled):
-                handle.result(timeout=PATIENCE_S)
-            assert handle.status() is RunStatus.CANCELLED
-
-        assert flown(undone) == ["flight"]
-
-    def test_undos_have_retries(self, flow: Flow, colour: Colour) -> None:
-        """G1: an undo is a durable step with retries: those of its step, or of its task."""
-        undone: Undone = []
-        attempts: list[int] = []
-
-        @colour.step(retry=at_once(3))
-        def book() -> str:
-            return "b"
-
-        @book.compensate
-        def cancel(_booked: str) -> None:
-            attempts.append(flowkit.current_run().attempt)
-            if len(attempts) < 3:
-                raise OSError("the airline is away")
-            undone.append(("b", "b"))
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            yield book()
-            raise ValueError("no")
-
-        with pytest.raises(ValueError, match="no"):
-            flow.run(trip)
-
-        assert attempts == [1, 2, 3]
-        assert len(undone) == 1
-
-    def test_a_child_has_an_undo(self, flow: Flow, colour: Colour) -> None:
-        """G1: a completed child is undone by its task's undo, which gets result and arguments; its steps are not."""
-        undone: Undone = []
-        book = booking(colour, undone)
-
-        @colour.task
-        def child(name: str, *, nights: int = 1) -> Body[str]:
-            yield book(name)
-            return f"{nights} nights"
-
-        @child.compensate
-        def undo(result: str, nights: int) -> None:
-            undone.append((result, nights))
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            yield child("hotel", nights=3)
-            yield book("flight")
-            raise ValueError("no")
-
-        with pytest.raises(ValueError, match="no"):
-            flow.run(trip)
-
-        assert undone == [("booked flight", "flight"), ("3 nights", 3)]
-
-    def test_parallel_steps(self, flow: Flow, colour: Colour) -> None:
-        """G1: of steps side by side, all that completed are undone, in the reverse order of their recording."""
-        undone: Undone = []
-        book = booking(colour, undone)
-
-        @colour.step(retry=at_once(1))
-        def broken() -> None:
-            raise OSError("full")
-
-        @task(attempts=1)
-        def sync_trip() -> None:
-            flowkit.gather(book.bind("a"), book.bind("b"), broken.bind())
-
-        @task(attempts=1)
-        async def async_trip() -> None:
-            await asyncio.gather(book("a"), book("b"), broken())
-
-        trip: Any = async_trip if colour.awaits else sync_trip
-        with pytest.raises(OSError, match="full"):
-            flow.run(trip.options(run_id="r"))
-        recorded = [name for name in _names(flow) if name == "book"]
-
-        assert sorted(flown(undone)) == ["a", "b"]
-        assert len(recorded) == 4  # two steps, two undos
-
-    def test_side_work_is_undone(self, flow: Flow, colour: Colour) -> None:
-        """G1, W4: what side work has completed is undone with the rest; what is in flight settles first."""
-        undone: Undone = []
-        book = booking(colour, undone)
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            flowkit.work(book, "beside")
-            yield book("flight")
-            raise ValueError("no")
-
-        with pytest.raises(ValueError, match="no"):
-            flow.run(trip)
-
-        assert sorted(flown(undone)) == ["beside", "flight"]
+def _task(colour: Colour, sync_body: Callable[[], Any], async_body: Callable[[], Any]) -> Any:  # noqa: ANN401  # a task
+    return task(attempts=1)(async_body if colour.awaits else sync_body)
 
 
 class TestScopes:
@@ -341,6 +173,135 @@ class TestScopes:
         assert [*dict.fromkeys(flown(undone))] == ["hotel", "flight"]
         assert len(undone) == (3 if at in {"after_effect", "before_commit"} else 2)
 
+    def test_a_scope_that_is_cancelled(self, store: Store, colour: Colour) -> None:
+        """G1, E2: a cancellation that leaves a scope undoes it, before the body goes on, and once."""
+        undone: Undone = []
+        seen: list[list[str]] = []
+        book = booking(colour, undone)
+
+        def sync_body() -> None:
+            book("car")
+            try:
+                with saga("trip"):
+                    book("flight")
+                    colour.sleep("7d")
+            finally:
+                seen.append(flown(undone))
+
+        async def async_body() -> None:
+            await book("car")
+            try:
+                async with saga("trip"):
+                    await book("flight")
+                    await colour.sleep("7d")
+            finally:
+                seen.append(flown(undone))
+
+        with Flow(store.storage()) as flow:
+            handle = flow.start(_task(colour, sync_body, async_body).options(run_id="r"))
+            waiting(flow)
+            handle.cancel()
+            with pytest.raises(RunCancelled):
+                handle.result(timeout=PATIENCE_S)
+
+        assert seen[-1] == ["flight"]
+        assert flown(undone) == ["flight", "car"]
+
+    def test_another_error_comes_back(self, store: Store, colour: Colour) -> None:
+        """G3: a rollback that was cut short ends with the error that it was begun by, whatever the replay raises."""
+        undone: Undone = []
+        crashes = [Crash()]
+        bodies: list[int] = []
+
+        def fails(_name: str) -> None:
+            if crashes:
+                raise crashes.pop()
+
+        book = booking(colour, undone, fails=fails)
+
+        def sync_body() -> None:
+            bodies.append(1)
+            with saga("trip"):
+                book("flight")
+                raise ValueError(f"body {len(bodies)}")
+
+        async def async_body() -> None:
+            bodies.append(1)
+            async with saga("trip"):
+                await book("flight")
+                raise ValueError(f"body {len(bodies)}")
+
+        body = _task(colour, sync_body, async_body)
+        crash_once(store, body)
+        with pytest.raises(ValueError, match="body 1"):
+            store.flow().run(body.options(run_id="r"))
+
+        assert len(bodies) == 2
+        assert flown(undone) == ["flight"]
+
+    def test_a_scope_does_not_go_forward(self, store: Store, colour: Colour) -> None:
+        """G3: a body that would go on where its scope had failed calls nothing more in it, and nothing after it yet."""
+        undone: Undone = []
+        crashes = [Crash()]
+        ran: list[str] = []
+        book = booking(colour, undone, fails=lambda _name: _raise(crashes.pop() if crashes else None))
+
+        @colour.step
+        def effect(name: str) -> str:
+            ran.append(name)
+            return name
+
+        def sync_body() -> str:
+            try:
+                with saga("trip"):
+                    book("flight")
+                    _raise(ValueError("no") if crashes else None)
+                    effect("forward")
+            except ValueError:
+                return str(effect("after"))
+            return "forward"
+
+        async def async_body() -> str:
+            try:
+                async with saga("trip"):
+                    await book("flight")
+                    _raise(ValueError("no") if crashes else None)
+                    await effect("forward")
+            except ValueError:
+                return str(await effect("after"))
+            return "forward"
+
+        body = _task(colour, sync_body, async_body)
+        crash_once(store, body)
+
+        assert store.flow().run(body.options(run_id="r")) == "after"
+        assert ran == ["after"]
+        assert flown(undone) == ["flight"]
+
+    def test_by_hand_after_an_error_of_its_own(self, flow: Flow, colour: Colour) -> None:
+        """G4: a body that called a step about an error of its own code is not started over: that step would not fit."""
+        ran: list[str] = []
+
+        @colour.step
+        def effect(name: str) -> None:
+            ran.append(name)
+
+        @colour.task(retry=at_once())
+        def order() -> Body[None]:
+            yield effect("charge")
+            try:
+                raise OSError("no carrier")
+            except OSError:
+                yield effect("refund")
+                raise
+
+        with pytest.raises(OSError, match="no carrier"):
+            flow.run(order.options(run_id="r"))
+
+        assert ran == ["charge", "refund"]
+        with pytest.raises(RunRolledBack):
+            flow.retry("r")
+
     def test_undos_that_are_registered_first(self, flow: Flow, colour: Colour) -> None:
         """G1: `on_rollback` registers an undo before the action, which may then happen without being recorded."""
         undone: Undone = []
@@ -396,251 +357,6 @@ class TestScopes:
         assert flow.handle("r").status() is RunStatus.FAILED
         with pytest.raises(RunRolledBack):
             flow.retry("r")
-
-
-class TestFailingUndos:
-    """G2: an undo that fails for good."""
-
-    def test_the_others_run(self, flow: Flow, colour: Colour) -> None:
-        """G2: one that fails does not stop the others; the run fails with the cause first, then what is left."""
-        undone: Undone = []
-
-        def fails(name: str) -> None:
-            if name == "flight":
-                raise NonRetryable("the airline says no")
-
-        book = booking(colour, undone, fails=fails)
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            for name in ("car", "flight", "hotel"):
-                yield book(name)
-            raise ValueError("no")
-
-        with pytest.raises(CompensationFailed) as caught:
-            flow.run(trip.options(run_id="r"))
-
-        assert [type(error) for error in caught.value.exceptions] == [ValueError, NonRetryable]
-        assert flown(undone) == ["hotel", "car"]
-
-    def test_retry_runs_only_what_is_left(self, store: Store, colour: Colour) -> None:
-        """G2: `flow.retry` runs the undos that failed, then raises the cause."""
-        undone: Undone = []
-        broken = [True]
-
-        def fails(name: str) -> None:
-            if name == "flight" and broken:
-                raise NonRetryable("the airline says no")
-
-        book = booking(colour, undone, fails=fails)
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            for name in ("car", "flight", "hotel"):
-                yield book(name)
-            raise ValueError("no")
-
-        flow = store.flow()
-        with pytest.raises(CompensationFailed):
-            flow.run(trip.options(run_id="r"))
-        broken.clear()
-        flow.retry("r")
-        with pytest.raises(ValueError, match="no"):
-            flow.run(trip.options(run_id="r"))
-
-        assert flown(undone) == ["hotel", "car", "flight"]
-        with pytest.raises(RunRolledBack):
-            flow.retry("r")
-
-
-class TestRollbacksThatAreCutShort:
-    """G3: recorded before it begins; it goes on where it stopped, and never forward."""
-
-    @pytest.mark.parametrize("dies", ["hotel", "flight", "car"])
-    def test_another_process_finishes_it(self, store: Store, colour: Colour, dies: str) -> None:
-        """G3: a run in `compensating` is finished by another process: what was undone is not undone again."""
-        undone: Undone = []
-        bodies: list[str] = []
-        crashes = [Crash()]
-
-        def fails(name: str) -> None:
-            if name == dies and crashes:
-                raise crashes.pop()
-
-        book = booking(colour, undone, fails=fails)
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            bodies.append("begun")
-            for name in ("car", "flight", "hotel"):
-                yield book(name)
-            bodies.append("went on")
-            if len(bodies) == 2:
-                raise ValueError("no")
-            yield book("forward")
-
-        flow = store.flow()
-        with pytest.raises(Crash):
-            flow.run(trip.options(run_id="r"))
-        assert flow.handle("r").status() is RunStatus.COMPENSATING
-        flow.close()
-        with Flow(store.storage()) as flow, pytest.raises(ValueError, match="no"):
-            flow.handle("r").result(timeout=PATIENCE_S)
-
-        assert flown(undone) == ["hotel", "flight", "car"]
-        assert store.header("r").status is RunStatus.FAILED
-
-    def test_a_cancellation_while_undoing(self, store: Store, colour: Colour) -> None:
-        """E2: a cancellation that comes while the run compensates is ignored: it fails with its own error."""
-        undone: Undone = []
-        flows: list[Flow] = []
-
-        def fails(_name: str) -> None:
-            flows[0].cancel("r")
-
-        book = booking(colour, undone, fails=fails)
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            yield book("flight")
-            yield book("hotel")
-            raise ValueError("no")
-
-        flows.append(store.flow())
-        with pytest.raises(ValueError, match="no"):
-            flows[0].run(trip.options(run_id="r"))
-
-        assert flown(undone) == ["hotel", "flight"]
-
-    def test_a_timer_in_an_undo_is_refused_and_the_rest_runs(self, flow: Flow, colour: Colour) -> None:
-        """I5, G2: an undo is a step, which cannot sleep durably; that is its failure, and the others run."""
-        undone: Undone = []
-
-        def fails(name: str) -> None:
-            if name == "hotel":
-                flowkit.sleep(1)
-
-        book = booking(colour, undone, fails=fails)
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            yield book("flight")
-            yield book("hotel")
-            raise ValueError("no")
-
-        with pytest.raises(CompensationFailed) as caught:
-            flow.run(trip)
-
-        assert isinstance(caught.value.exceptions[1], NotAllowedInStep)
-        assert flown(undone) == ["flight"]
-
-    def test_an_undo_that_is_gone_blocks(self, store: Store, colour: Colour) -> None:
-        """G3: an undo that the replay cannot rebuild blocks the run, naming the operation; mended code finishes it."""
-        undone: Undone = []
-        crashes = [Crash()]
-        names = ["car", "flight"]
-
-        def fails(_name: str) -> None:
-            if crashes:
-                raise crashes.pop()
-
-        book = booking(colour, undone, fails=fails)
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            for name in names:
-                yield book(name)
-            raise ValueError("no")
-
-        flow = store.flow()
-        with pytest.raises(Crash):
-            flow.run(trip.options(run_id="r"))
-        flow.close()
-        del names[1]
-        flow = store.flow()
-        with pytest.raises(RunBlocked, match="undo"):
-            flow.run(trip.options(run_id="r"))
-        names.append("flight")
-        flow.retry("r")
-        with pytest.raises(ValueError, match="no"):
-            flow.run(trip.options(run_id="r"))
-
-        assert flown(undone) == ["flight", "car"]
-
-    @pytest.mark.parametrize("at", ["before_effect", "after_effect", "before_commit", "after_commit"])
-    @pytest.mark.parametrize("where", ["cancel", "cancel#2"])
-    def test_a_crash_at_each_point(self, harness: Harness, colour: Colour, at: Any, where: str) -> None:  # noqa: ANN401  # a word
-        """G3: wherever the rollback is cut short, each undo is recorded once, in order."""
-        undone: Undone = []
-        book = booking(colour, undone)
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            yield book("flight")
-            yield book("hotel")
-            raise ValueError("no")
-
-        harness.crash(where, at=at)
-        run = harness.run(trip)
-
-        assert isinstance(run.error, ValueError)
-        assert run.compensated == ["book", "book"]
-        assert [*dict.fromkeys(flown(undone))] == ["hotel", "flight"]
-
-    def test_an_undo_in_back_off(self, store: Store, clock: FakeClock, colour: Colour) -> None:
-        """R2: an undo that waits for its next attempt lets go of the run, and keeps its attempts over a restart."""
-        attempts: list[int] = []
-
-        @colour.step(retry=flowkit.Retry(attempts=3, delay=3600, backoff=1, max_delay=3600, jitter=0))
-        def book() -> None:
-            pass
-
-        @book.compensate
-        def cancel() -> None:
-            attempts.append(flowkit.current_run().attempt)
-            if len(attempts) < 3:
-                raise OSError("away")
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            yield book()
-            raise ValueError("no")
-
-        with Flow(store.storage(), clock=clock) as flow:
-            flow.start(trip.options(run_id="r"))
-            eventually(lambda: store.header("r").wake_at_ms is not None)
-            assert store.header("r").status is RunStatus.COMPENSATING
-        with pytest.raises(ValueError, match="no"):
-            store.flow(clock=clock).run(trip.options(run_id="r"))
-
-        assert attempts == [1, 2, 3]
-
-
-class TestAfterwards:
-    """G5: a run whose undos have run."""
-
-    def test_it_cannot_be_retried(self, flow: Flow, colour: Colour) -> None:
-        """G5: the error says to fork, which starts afresh and never reuses what was undone."""
-        undone: Undone = []
-        fails = [True]
-        book = booking(colour, undone)
-
-        @colour.task(attempts=1)
-        def trip() -> Body[str]:
-            booked: str = yield book("flight")
-            if fails:
-                raise ValueError("no")
-            return booked
-
-        with pytest.raises(ValueError, match="no"):
-            flow.run(trip.options(run_id="r"))
-        with pytest.raises(RunRolledBack, match="fork"):
-            flow.retry("r")
-        fails.clear()
-        fork = flow.fork("r")
-
-        assert flow.run(trip.options(run_id=fork.id)) == "booked flight"
-        assert flown(undone) == ["flight"]
 
 
 class TestMistakes:
@@ -702,11 +418,3 @@ class TestMistakes:
             @book.compensate
             def cancel(_booked: str, nights: int) -> None:
                 del nights
-
-
-def _task(colour: Colour, sync_body: Callable[[], Any], async_body: Callable[[], Any]) -> Any:  # noqa: ANN401  # a task
-    return task(attempts=1)(async_body if colour.awaits else sync_body)
-
-
-def _names(flow: Flow) -> list[str]:
-    return [decode(flow.engine.codec, raw).name for raw in flow.engine.load("r").entries]

@@ -1,12 +1,15 @@
 """Side work: it starts at once, aborts nothing, and is waited for (rules W1 to W4)."""
 
-from __future__ import annotations
+import asyncio
+import threading
 
 import pytest
 
-from flowkit import NonRetryable, WorkOutcome, sleep, step, task, wait_for_work, work
+import flowkit
+from flowkit import Flow, NonRetryable, WorkHandle, WorkOutcome, sequencer, sleep, step, task, wait_for_work, work
 from flowkit.records import RunStatus
 from flowkit_testing import Harness
+from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, Store, crash_once, eventually
 
 
 @step
@@ -92,9 +95,117 @@ class TestW1:
 
         run.assert_calls(("note", 1), ("add#1", 1), ("add#2", 2))
 
+    def test_a_plain_function_is_durable_too(self, store: Store, colour: Colour) -> None:
+        """W1: it becomes a step under its name, which a replay does not run again."""
+        ran: list[str] = []
+        crashes = [Crash()]
+
+        def plain(text: str) -> str:
+            ran.append(text)
+            return text
+
+        async def plain_async(text: str) -> str:
+            return plain(text)
+
+        @colour.task
+        def body() -> Body[list[object]]:
+            work(plain, "a")
+            work(plain_async if colour.awaits else plain, "b")
+            outcomes: list[WorkOutcome] = yield (flowkit.aio if colour.awaits else flowkit).wait_for_work()
+            if crashes:
+                raise crashes.pop()
+            return [outcome.value for outcome in outcomes]
+
+        crash_once(store, body)
+
+        assert store.flow().run(body.options(run_id="r")) == ["a", "b"]
+        assert sorted(ran) == ["a", "b"]
+
+    def test_it_starts_now_beside_the_task(self, flow: Flow, colour: Colour) -> None:
+        """W1: the task goes on while its work runs, and the work while the task does."""
+        begun, go_on = threading.Event(), threading.Event()
+
+        @step
+        def beside() -> str:
+            begun.set()
+            assert go_on.wait(PATIENCE_S)
+            return "done"
+
+        @colour.step
+        def effect() -> None:
+            go_on.set()
+
+        @colour.task
+        def body() -> Body[object]:
+            handle = work(beside)
+            if colour.awaits:
+                yield asyncio.to_thread(begun.wait, PATIENCE_S)
+            else:
+                assert begun.wait(PATIENCE_S)
+            early = handle.done
+            yield effect()
+            outcomes: list[WorkOutcome] = yield (flowkit.aio if colour.awaits else flowkit).wait_for_work()
+            return [early, handle.done, outcomes[0].value]
+
+        assert flow.run(body) == [False, True, "done"]
+
+    def test_it_goes_on_after_a_crash(self, store: Store, colour: Colour) -> None:
+        """W1: of work that was queued when the process died, what had not ended runs again, and only that."""
+        ran: list[str] = []
+        crashes = [Crash()]
+        first = threading.Event()
+
+        @step
+        def beside(name: str) -> str:
+            ran.append(name)
+            if name == "unfinished" and crashes:
+                assert first.wait(PATIENCE_S)
+                raise crashes.pop()
+            return name
+
+        @colour.task
+        def body() -> Body[list[object]]:
+            handle = work(beside, "finished")
+            work(beside, "unfinished")
+            if colour.awaits:
+                yield asyncio.to_thread(eventually, lambda: handle.done)
+            else:
+                eventually(lambda: handle.done)
+            first.set()
+            outcomes: list[WorkOutcome] = yield (flowkit.aio if colour.awaits else flowkit).wait_for_work()
+            return [outcome.value for outcome in outcomes]
+
+        crash_once(store, body)
+
+        assert store.flow().run(body.options(run_id="r")) == ["finished", "unfinished"]
+        assert sorted(ran) == ["finished", "unfinished", "unfinished"]
+
 
 class TestW2:
     """Work that fails."""
+
+    def test_all_settles_before_an_error_is_raised(self, flow: Flow, colour: Colour) -> None:
+        """W2: `fail_on_error` raises when the rest has ended too."""
+        handles: list[WorkHandle[None]] = []
+
+        @step(attempts=1)
+        def fail() -> None:
+            raise OSError("first")
+
+        @step
+        def slow() -> None:
+            eventually(lambda: bool(handles) and handles[0].done)
+
+        @colour.task(attempts=1)
+        def body() -> Body[bool]:
+            handles.extend([work(fail), work(slow)])
+            try:
+                yield (flowkit.aio if colour.awaits else flowkit).wait_for_work(fail_on_error=True)
+            except OSError:
+                return handles[1].done
+            return False
+
+        assert flow.run(body) is True
 
     def test_it_aborts_nothing_and_becomes_an_item(self, harness: Harness) -> None:
         """W2: one `step_error` item with the work's name and error, and the task succeeds."""
@@ -167,3 +278,22 @@ class TestW4:
 
         assert run.status is RunStatus.CANCELLED
         assert run.calls("note") == 1
+
+    def test_work_that_queues_work(self, harness: Harness, colour: Colour) -> None:
+        """W4: nor before what its work has queued has been done."""
+        ran: list[str] = []
+
+        @colour.step
+        def beside(text: str) -> str:
+            ran.append(text)
+            return text
+
+        @colour.step
+        def before(text: str) -> str:
+            return f"{text} of the inner one"
+
+        inner = sequencer(f"w-queues-{colour.awaits}", input=str).then(before).work(beside)
+        run = harness.run(sequencer(f"w-queued-{colour.awaits}", input=str).work(inner).work(beside), "work")
+
+        assert run.output == "work"
+        assert sorted(ran) == ["work", "work of the inner one"]
