@@ -8,7 +8,6 @@ from flowkit.records import Commit, Finish, Go, NewRun, Send, Verdict
 from flowkit_redis import answers, outbox
 from flowkit_redis.asking import Asker
 from flowkit_redis.keys import Shard
-from flowkit_redis.limits import check_limits
 from flowkit_redis.opening import Opened
 from flowkit_redis.packing import Word, append_words, commit_words
 
@@ -20,7 +19,6 @@ def commit(opened: Opened, commits: Sequence[Commit], now: Word) -> list[Verdict
     shards = opened.layout.shards
     if len(shards) == 1:
         return _in_shard(opened, shards[0], commits, now)
-    check_limits((new for one in commits for new in one.spawn), len(shards))
     verdicts: dict[int, Verdict] = {}
     for shard in shards:
         places = [at for at, one in enumerate(commits) if opened.layout.of(one.run_id) is shard]
@@ -48,21 +46,19 @@ def _only_appends(one: Commit) -> bool:
 
 def _of_any_kind(opened: Opened, shard: Shard, commits: Sequence[Commit], now: Word) -> list[Verdict]:
     words: list[Word] = [now]
-    elsewhere = False
     touched: list[str] = []
     born: list[NewRun] = []
     for one in commits:
         spawn, send, out = _split(opened, shard, one, now)
-        words += commit_words(one, spawn, send, out)
+        words += commit_words(one, spawn, send, out, opened.layout)
         touched += (one.run_id, *(letter.run_id for letter in send))
         born += spawn
-        elsewhere = elsewhere or bool(out)
     asker = Asker(opened, shard, touched, [key for new in born for key in shard.of_new(new)])
-    answer = asker.ask("commit", words)
+    answer, _, letters = asker.ask("commit", words).rpartition(b" ")
     for one in commits:
         if isinstance(one.then, Finish):
             opened.lanes.forget(one.run_id)
-    if elsewhere:
+    if letters != b"0":
         outbox.try_to_pump(opened, shard)
     return list(answers.verdicts(answer))
 
@@ -78,7 +74,7 @@ def _split(opened: Opened, shard: Shard, one: Commit, now: Word) -> tuple[list[N
 def _abroad(opened: Opened, shard: Shard, one: Commit, now: Word) -> Iterator[bytes]:
     for new in one.spawn:
         if opened.layout.of(new.run_id) is not shard:
-            yield outbox.packed_run(one.commit_id, new, now)
+            yield outbox.packed_run(one.commit_id, new, now, opened.layout)
     for letter in one.send:
         if opened.layout.of(letter.run_id) is not shard:
             yield outbox.packed_message(one.commit_id, letter, now)

@@ -7,6 +7,7 @@ i:<id> m:<id>  hashes: messages in the inbox by arrival; message ids received
 q:<lane>       zset: ready runs; score = milliseconds - priority * 2^42
 due:<lane>     zset: timers and leases by milliseconds
 of: ho:<lane>  zsets: runs that wait for a place of their limit, places that are held
+gu             hash: those of other shards among them, which stand for a run there (see homes.lua)
 wake:<lane>    list of hints for idle workers, capped
 st:<status> tk:<task> tg:<tag> fin     zsets: what listings and retention look at
 cnt seq        ready and leased runs of each lane; the number of the last run
@@ -73,7 +74,7 @@ class Shard:
     @cached_property
     def common(self) -> tuple[bytes, ...]:
         """What every script that changes runs may touch."""
-        names = (b"own", b"seq", b"cnt", b"fin", b"out")
+        names = (b"own", b"seq", b"cnt", b"fin", b"out", b"gu")
         return (*(self.prefix + name for name in names), *self.by_status)
 
     @cached_property
@@ -116,6 +117,14 @@ class Layout:
     def of(self, run_id: str) -> Shard:
         """The shard that a run, or a shared value, lies in."""
         return self.shards[crc32(encoded(run_id)) % len(self.shards)] if len(self.shards) > 1 else self.shards[0]
+
+    def home(self, new: NewRun) -> Shard | None:
+        """Where the places of a run's limit are counted, if that is another shard than its own."""
+        if new.limit is None or len(self.shards) == 1:
+            return None
+        key = lane_of(new.queue, new.task) + b":" + encoded(new.limit.key)
+        home = self.shards[crc32(key) % len(self.shards)]
+        return None if home is self.of(new.run_id) else home
 
 
 def layout(namespace: str, shards: int) -> Layout:

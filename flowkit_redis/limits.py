@@ -1,10 +1,10 @@
-"""What is not taken: values that are too large (Redis copies them several times), and limits over several shards."""
+"""What is not taken: values that are too large, for Redis copies them several times."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from flowkit.errors import ConfigurationError, SerializationError
+from flowkit.errors import SerializationError
 from flowkit.records import Block, Commit, Finish, Go, NewRun
 
 MAX_VALUE_BYTES = 16 * 1024 * 1024
@@ -21,23 +21,6 @@ def check_size(value: bytes, what: str, owner: str) -> None:
             f"{what} of {owner!r} has {len(value)} bytes; the redis storage takes at most {MAX_VALUE_BYTES}: "
             "keep large data elsewhere and pass a reference to it"
         )
-
-
-def check_limits(runs: Iterable[NewRun], shards: int) -> None:
-    """Refuse runs under a limit where they would lie in several shards: no script could count its places.
-
-    Raises:
-        ConfigurationError: names the task and says what to change.
-    """
-    if shards == 1:
-        return
-    for new in runs:
-        if new.limit is not None:
-            raise ConfigurationError(
-                f"task {new.task!r} has concurrency={new.limit.places}, and its runs would lie in {shards} shards, "
-                "which cannot count them together: keep them in a namespace of one shard, with "
-                "namespace=NAME&shards=1 in the URL"
-            )
 
 
 def check_runs(runs: Sequence[NewRun]) -> None:

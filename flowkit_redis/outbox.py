@@ -9,9 +9,10 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from flowkit.records import NewRun, Send
+from flowkit_redis import homes
 from flowkit_redis.asking import Asker
 from flowkit_redis.failures import NO_ANSWER
-from flowkit_redis.keys import Shard, decoded, encoded
+from flowkit_redis.keys import Layout, Shard, decoded, encoded
 from flowkit_redis.opening import Opened
 from flowkit_redis.packing import message_words, run_words
 from flowkit_redis.wire import Word
@@ -19,12 +20,12 @@ from flowkit_redis.wire import Word
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 100
-_RUN, _MESSAGE = b"run", b"message"
+_RUN, _MESSAGE, _PLACE = b"run", b"message", b"place"
 
 
-def packed_run(commit_id: str, new: NewRun, now: Word) -> bytes:
+def packed_run(commit_id: str, new: NewRun, now: Word, layout: Layout) -> bytes:
     """A run to create in another shard."""
-    return _packed((_RUN, encoded(commit_id), now, *run_words(new)))
+    return _packed((_RUN, encoded(commit_id), now, *run_words(new, layout.home(new))))
 
 
 def packed_message(commit_id: str, send: Send, now: Word) -> bytes:
@@ -32,25 +33,58 @@ def packed_message(commit_id: str, send: Send, now: Word) -> bytes:
     return _packed((_MESSAGE, encoded(commit_id), now, *message_words(send)))
 
 
-def try_to_pump(opened: Opened, shard: Shard) -> None:
-    """Carry over what can be; what cannot, since its server does not answer, is kept for whoever claims next."""
+def try_to_pump(opened: Opened, shard: Shard) -> bool:
+    """Carry over what can be; what cannot, since a server does not answer, is kept for whoever claims next.
+
+    Returns:
+        Whether anything was carried over.
+    """
     try:
-        pump(opened, shard)
+        return pump(opened, shard)
     except NO_ANSWER as error:
         log.warning("messages to other shards of %s wait in the outbox: %s", opened.link.where, error)
+        return False
 
 
-def pump(opened: Opened, shard: Shard) -> None:
-    """Carry over what lies in a shard's outbox."""
+def pump(opened: Opened, shard: Shard) -> bool:
+    """Carry over what lies in a shard's outbox, in its order: of two letters to one shard the older one comes first.
+
+    Those to a shard whose server does not answer stay, and are in nobody's way.
+
+    Returns:
+        Whether anything was carried over.
+    """
     key = shard.prefix + b"out"
-    while letters := opened.link.command(shard.number, b"LRANGE", key, 0, _AT_ONCE - 1):
+    carried, kept = False, 0
+    silent = set[int]()
+    while letters := opened.link.command(shard.number, b"LRANGE", key, kept, kept + _AT_ONCE - 1):
         for letter in letters:
-            kind, _, now, *words = _unpacked(letter)
-            if kind == _RUN:
-                _create(opened, now, words)
+            if _carry(opened, letter, silent):
+                opened.link.command(shard.number, b"LREM", key, 1, letter)
+                carried = True
             else:
-                _deliver(opened, now, words)
-            opened.link.command(shard.number, b"LREM", key, 1, letter)
+                kept += 1
+    return carried
+
+
+def _carry(opened: Opened, letter: bytes, silent: set[int]) -> bool:
+    """Carry one letter over, unless its shard is one of those that are silent, or does not answer now."""
+    kind, _, now, *words = _unpacked(letter)
+    to = int(words[0]) if kind == _PLACE else opened.layout.of(decoded(words[0])).number
+    if to in silent:
+        return False
+    try:
+        if kind == _RUN:
+            _create(opened, now, words)
+        elif kind == _MESSAGE:
+            _deliver(opened, now, words)
+        else:
+            homes.tell(opened, to, [words[1:]], now)
+    except NO_ANSWER as error:
+        log.warning("messages to shard %d of %s wait in the outbox: %s", to, opened.link.where, error)
+        silent.add(to)
+        return False
+    return True
 
 
 def _create(opened: Opened, now: bytes, words: list[bytes]) -> None:
@@ -63,7 +97,7 @@ def _create(opened: Opened, now: bytes, words: list[bytes]) -> None:
 
 def _indexes(words: Sequence[bytes]) -> Sequence[bytes]:
     """The names of the indexes among the words of a run without a grant (see `run_words`)."""
-    count_at = 9
+    count_at = 10
     return words[count_at + 1 : count_at + 1 + int(words[count_at])]
 
 

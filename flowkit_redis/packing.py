@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from flowkit.records import Block, Commit, Finish, Go, NewRun, Send, Suspend, Then, Yield
-from flowkit_redis.keys import encoded, indexes_of, lane_of
+from flowkit_redis.keys import Layout, Shard, encoded, indexes_of, lane_of
 
 Word = bytes | int
 NONE = b""  # what the scripts read as nil
 
 
-def run_words(new: NewRun) -> list[Word]:
-    """A run to create."""
+def run_words(new: NewRun, home: Shard | None) -> list[Word]:
+    """A run to create, and which shard counts its places, if not its own."""
     words: list[Word] = [
         encoded(new.run_id),
         lane_of(new.queue, new.task),
@@ -24,6 +24,7 @@ def run_words(new: NewRun) -> list[Word]:
         NONE if new.start_at_ms is None else new.start_at_ms,
         NONE if new.limit is None else new.limit.places,
         NONE if new.limit is None else encoded(new.limit.key),
+        NONE if home is None else home.number,
     ]
     if new.grant is None:
         words.append(0)
@@ -59,7 +60,9 @@ def append_words(commit: Commit, status: str) -> list[Word]:
     ]
 
 
-def commit_words(commit: Commit, spawn: Sequence[NewRun], send: Sequence[Send], out: Sequence[bytes]) -> list[Word]:
+def commit_words(
+    commit: Commit, spawn: Sequence[NewRun], send: Sequence[Send], out: Sequence[bytes], layout: Layout
+) -> list[Word]:
     """A commit of any kind; what it does in other shards is in `out`."""
     words: list[Word] = [
         encoded(commit.run_id),
@@ -74,7 +77,7 @@ def commit_words(commit: Commit, spawn: Sequence[NewRun], send: Sequence[Send], 
         len(spawn),
     ]
     for new in spawn:
-        words += run_words(new)
+        words += run_words(new, layout.home(new))
     words.append(len(send))
     for one in send:
         words += message_words(one)

@@ -10,9 +10,7 @@ from flowkit.records import (
     Claimed,
     Commit,
     Counts,
-    Created,
     Delivery,
-    Exists,
     Grant,
     Lease,
     LeaseState,
@@ -27,14 +25,14 @@ from flowkit.records import (
     Verdict,
     Want,
 )
-from flowkit_redis import answers, claims, committing, listing, purging
+from flowkit_redis import answers, claims, committing, creating, listing, outbox, purging
 from flowkit_redis.asking import Asker
 from flowkit_redis.connections import closed
-from flowkit_redis.keys import Shard, encoded
-from flowkit_redis.limits import check_commits, check_limits, check_runs, check_size
+from flowkit_redis.keys import encoded
+from flowkit_redis.limits import check_commits, check_runs, check_size
 from flowkit_redis.link import Link
 from flowkit_redis.opening import Opened, opened
-from flowkit_redis.packing import NONE, Word, message_words, run_words
+from flowkit_redis.packing import NONE, Word, message_words
 from flowkit_redis.reaching import default_shards, reach
 from flowkit_redis.reading import read_header, read_snapshot
 from flowkit_redis.url import Address, parse
@@ -119,13 +117,12 @@ class RedisStorage:
         """Create runs whose ids are free; those of one shard in one change, up to 500."""
         check_runs(runs)
         opened, now = self.opened, _now(now_ms)
-        check_limits(runs, len(opened.layout.shards))
         submitted: dict[int, Submitted] = {}
         for shard in opened.layout.shards:
             places = [at for at, new in enumerate(runs) if opened.layout.of(new.run_id) is shard]
             for begin in range(0, len(places), _CREATED_AT_ONCE):
                 some = places[begin : begin + _CREATED_AT_ONCE]
-                made = _submit(opened, shard, [runs[at] for at in some], now)
+                made = creating.create(opened, shard, [runs[at] for at in some], now)
                 submitted.update(zip(some, made, strict=True))
         return [submitted[at] for at in range(len(runs))]
 
@@ -151,7 +148,10 @@ class RedisStorage:
         opened = self.opened
         asker = Asker(opened, opened.layout.of(run_id), [run_id])
         words = [_now(now_ms), *message_words(Send(run_id, message))]
-        return _DELIVERIES[asker.ask("send", words, again=False)]  # sent again, it would be a duplicate
+        delivery, letters = asker.ask("send", words, again=False)  # sent again, it would be a duplicate
+        if letters:
+            outbox.try_to_pump(opened, opened.layout.of(run_id))
+        return _DELIVERIES[delivery]
 
     def load(self, run_id: str, after: int = 0, limit: int | None = None) -> Snapshot | None:
         """Read a run."""
@@ -205,23 +205,6 @@ class RedisStorage:
             shard.number, "share", (shard.key(b"v:", key),), (revision, value), again=False
         )
         return written
-
-
-def _submit(opened: Opened, shard: Shard, runs: Sequence[NewRun], now: Word) -> list[Submitted]:
-    keys = dict.fromkeys(shard.common)
-    words: list[Word] = [now]
-    for new in runs:
-        keys.update(dict.fromkeys(shard.of_new(new)))
-        words += run_words(new)
-    now_ms, *told = opened.link.run(shard.number, "submit", list(keys), words)
-    submitted: list[Submitted] = []
-    for new, kind, header in zip(runs, told[::2], told[1::2], strict=True):
-        opened.lanes.learn(new.run_id, header[2])
-        if kind == 0:
-            submitted.append(Created(None if new.grant is None else answers.born(header), now_ms))
-        else:
-            submitted.append(Exists(answers.header(header), now_ms))
-    return submitted
 
 
 def _now(now_ms: int | None) -> Word:

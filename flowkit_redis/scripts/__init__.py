@@ -9,16 +9,18 @@ from importlib.resources import files
 from attrs import frozen
 
 _READING = ("time", "header")
-_CHANGING = ("time", "header", "places")
-_CREATING = ("time", "header", "places", "runs")
+_CHANGING = ("time", "header", "homes", "places")
+_HOSTING = (*_CHANGING, "hosting")
+_CREATING = (*_CHANGING, "runs")
 
 # What each script is made of, and its flags: `#!lua` scripts are refused up front when memory is full, unless they may.
 PARTS: dict[str, tuple[tuple[str, ...], str]] = {
     "append": (_READING, ""),
-    "claim": (_CHANGING, ""),
+    "claim": (_HOSTING, ""),
     "claim_one": (_CHANGING, ""),
     "commit": (_CREATING, ""),
     "headers": (_READING, "no-writes"),
+    "host": (_HOSTING, ""),
     "load": (_READING, "no-writes"),
     "purge": (_READING, "allow-oom"),
     "renew": (_CHANGING, "allow-oom"),

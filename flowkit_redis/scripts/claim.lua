@@ -1,12 +1,13 @@
 -- Lease runs of some lanes. ARGV: now, token, worker, lease in ms, limit, lanes.
--- Answer: now, when the next one comes due (or nil), the leases (id, fence, crashes, lane), what lies in the outbox.
+-- Answer: now, when the next one comes due (or nil), the leases (id, fence, crashes, lane), what lies in the outbox, and
+-- the guests that were given a place (id, lane): their runs are to be claimed where they lie.
 local MOVES = 20  -- timers and leases of a lane that one call puts in line
 
 local token, worker, lease_ms, limit = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local lanes = {}
 for n = 6, #ARGV do lanes[n - 5] = ARGV[n] end
 
-local leases = {}
+local leases, passes = {}, {}
 local function grant(id, run)
   leases[#leases + 1] = { id, run[FENCE], run[CRASHES], run[LANE] }
 end
@@ -18,8 +19,8 @@ local function offer_due(lane)
   for n = 1, #names do
     redis.call('ZREM', key, names[n])
     local id = id_of(names[n])
-    local run = find(id)
-    if run then offer(id, run, run[DUE]) end
+    local run = find(id) or guest_of(id)
+    if run then offer(id, run, run[SINCE] or run[DUE]) end
   end
 end
 
@@ -50,12 +51,19 @@ local function take_best()
     if not at or #ids >= limit then break end
     local name = heads[at].name
     local id = id_of(name)
-    local run = find(id)
+    local run, guest = find(id), nil
     if run then
       take(id, run, token, worker, lease_ms)
       grant(id, run)
       ids[#ids + 1] = id
     else
+      guest = guest_of(id)
+    end
+    if guest then
+      admit(id, guest, token, lease_ms)
+      passes[#passes + 1] = { id, guest[LANE] }
+      ids[#ids + 1] = id
+    elseif not run then
       redis.call('ZREM', prefix .. 'q:' .. lanes[at], name)
     end
     heads[at] = head(lanes[at]) or false
@@ -75,10 +83,12 @@ end
 
 local granted = redis.call('LRANGE', prefix .. 'ct:' .. token, 0, 999)
 for n = 1, #granted do
-  local run = find(granted[n])
-  if run and run[OWNER] == token then grant(granted[n], run) end
+  local id = granted[n]
+  local run, guest = find(id), guest_of(id)
+  if run and run[OWNER] == token then grant(id, run) end
+  if guest and guest[OWNER] == token and guest[DUE] > now then passes[#passes + 1] = { id, guest[LANE] } end
 end
-if not leases[1] then
+if not leases[1] and not passes[1] then
   for n = 1, #lanes do offer_due(lanes[n]) end
   take_best()
   for n = 1, #lanes do
@@ -86,4 +96,4 @@ if not leases[1] then
   end
 end
 save()
-return { now, next_due(), leases, redis.call('LLEN', prefix .. 'out') }
+return { now, next_due(), leases, redis.call('LLEN', prefix .. 'out'), passes }

@@ -1,5 +1,5 @@
 -- Commits of any kind. KEYS: what a general script declares (see keys.py), and those of the runs that are written to.
--- Answer as in append.lua; or -1, then ids and lanes of runs whose lanes were not declared, nothing having been written.
+-- Answer as in append.lua, and at its end what lies in the outbox; or -1, then ids and lanes of runs whose lanes were not declared, nothing having been written.
 local function read_then()
   local after = { kind = argument() }
   if after.kind == 'go' then
@@ -80,4 +80,5 @@ for n = 1, #commits do
   answer[at + 3], answer[at + 4] = run and run[CANCEL] and 1 or 0, run and run[INBOX] or 0
 end
 save()
+answer[#answer + 1] = redis.call('LLEN', prefix .. 'out')
 return table.concat(answer, ' ')

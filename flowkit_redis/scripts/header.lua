@@ -1,7 +1,7 @@
 -- A run's header: one packed array, in the hash `own` until the run has finished, then under a key of its own.
 local SEQ, LANE, PRIORITY, EXTRA, CREATED, UPDATED, FINISHED, STATUS, PLACE, DUE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local ENOUGH, LENGTH, INBOX, CRASHES, CANCEL, OWNER, WORKER, FENCE, COMMIT, REVISION = 11, 12, 13, 14, 15, 16, 17, 18, 19, 20
-local RESULT, WATCHED, SINCE, PLACES, LIMIT = 21, 22, 23, 24, 25
+local RESULT, WATCHED, SINCE, PLACES, LIMIT, HOME = 21, 22, 23, 24, 25, 26
 
 local function stored(id)
   local raw = redis.call('HGET', own, id) or redis.call('GET', prefix .. 'r:' .. id)

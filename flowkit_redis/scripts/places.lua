@@ -19,7 +19,10 @@ end
 -- The only writer of headers: at the end of a script, once for each run that has changed.
 local function save()
   for id, run in pairs(changed) do
-    if run[PLACE] == 'F' then
+    write_home(id, run)
+    if run[PLACE] == GUEST then
+      redis.call('HSET', prefix .. 'gu', id, cmsgpack.pack(run))
+    elseif run[PLACE] == 'F' then
       redis.call('SET', prefix .. 'r:' .. id, cmsgpack.pack(run))
     else
       redis.call('HSET', own, id, cmsgpack.pack(run))
@@ -59,6 +62,9 @@ end
 
 -- ---- limits: of and ho are ordered by text, so that the runs of one key are a range
 
+-- Whether this shard counts the run's place; another one may be its home (see homes.lua).
+local function limited_here(run) return run[LIMIT] and not run[HOME] end
+
 local function crowd(run)
   return string.format('%d:', #run[LIMIT]) .. run[LIMIT]
 end
@@ -77,7 +83,7 @@ local function taken(run)
 end
 
 local function has_room(run)
-  return not run[LIMIT] or taken(run) < run[PLACES]
+  return not limited_here(run) or taken(run) < run[PLACES]
 end
 
 local function rank(run)
@@ -92,7 +98,7 @@ local function settle(run)
   if first[2] then redis.call('ZREM', prefix .. 'q:' .. lane, string.sub(first[2], skip + 1)) end
   if not first[1] then return end
   local name = string.sub(first[1], skip + 1)
-  local next_run = find(id_of(name))
+  local next_run = find(id_of(name)) or guest_of(id_of(name))
   if next_run and has_room(next_run) then
     redis.call('ZADD', prefix .. 'q:' .. lane, rank(next_run), name)
   else
@@ -104,7 +110,10 @@ end
 local function offer(id, run, since)
   run[SINCE] = since
   changed[id] = run
-  if run[LIMIT] then
+  if run[HOME] then
+    asks[id] = true
+    redis.call('ZADD', prefix .. 'due:' .. run[LANE], now + math.max(ASK_AGAIN, now - since), member(id, run))
+  elseif run[LIMIT] then
     redis.call('ZADD', prefix .. 'of:' .. run[LANE], 0, offer_name(id, run))
     settle(run)
   else
@@ -114,15 +123,19 @@ end
 
 -- Take the run out of what claims look at; its place is settled by whoever calls.
 local function unoffer(id, run)
-  if run[SINCE] then
+  if not run[SINCE] then return end
+  if run[HOME] then
+    asks[id] = nil
+    redis.call('ZREM', prefix .. 'due:' .. run[LANE], member(id, run))
+  else
     redis.call('ZREM', prefix .. 'q:' .. run[LANE], member(id, run))
     if run[LIMIT] then redis.call('ZREM', prefix .. 'of:' .. run[LANE], offer_name(id, run)) end
-    run[SINCE] = false
   end
+  run[SINCE] = false
 end
 
 local function unhold(id, run)
-  if run[LIMIT] and run[DUE] then redis.call('ZREM', prefix .. 'ho:' .. run[LANE], hold_name(id, run)) end
+  if limited_here(run) and run[DUE] then redis.call('ZREM', prefix .. 'ho:' .. run[LANE], hold_name(id, run)) end
 end
 
 local function lease_until(id, run, until_ms)
@@ -131,7 +144,7 @@ local function lease_until(id, run, until_ms)
   run[DUE] = until_ms
   changed[id] = run
   redis.call('ZADD', prefix .. 'due:' .. run[LANE], until_ms, member(id, run))
-  if run[LIMIT] then
+  if limited_here(run) then
     redis.call('ZADD', prefix .. 'ho:' .. run[LANE], 0, hold_name(id, run))
     settle(run)
   end
@@ -157,10 +170,13 @@ local function leave(id, run)
     redis.call('DEL', prefix .. 'r:' .. id)
   end
   unoffer(id, run)
-  if place == 'L' then unhold(id, run) end
+  if place == 'L' then
+    unhold(id, run)
+    if run[HOME] then left[id] = run[OWNER] end
+  end
   if run[DUE] then redis.call('ZREM', prefix .. 'due:' .. lane, member(id, run)) end
   run[OWNER], run[WORKER], run[DUE], run[ENOUGH], run[PLACE] = false, false, false, false, false
-  if run[LIMIT] and place then
+  if limited_here(run) and place then
     settle(run)
     -- its place may be free for another one
     if place == 'L' and redis.call('EXISTS', prefix .. 'q:' .. lane) == 1 then wake(lane) end
@@ -223,6 +239,7 @@ end
 local function take(id, run, token, worker, lease_ms)
   if run[PLACE] == 'L' then run[CRASHES] = run[CRASHES] + 1 end  -- R4: neither handed back nor renewed
   leave(id, run)
+  left[id] = nil  -- its home knows already who has it now
   run[PLACE], run[OWNER], run[WORKER] = 'L', token, worker
   run[FENCE] = math.max(run[FENCE] + 1, server_us)  -- grows also past a replica that has missed the last ones
   count('l', run[LANE], 1)

@@ -16,7 +16,7 @@ end
 
 local function read_run()
   local new = { id = argument(), lane = argument(), priority = number(), extra = argument(), input = argument() }
-  new.start_at, new.places, new.limit = number(), number(), argument()
+  new.start_at, new.places, new.limit, new.home = number(), number(), argument(), number()
   if argument() == '1' then
     new.token, new.worker, new.lease_ms = argument(), argument(), number()
   end
@@ -40,12 +40,12 @@ local function create(new)
   local id = new.id
   local run = { next_number(), new.lane, new.priority, new.extra, now, now, false, false, false, false,
     false, #new.entries, 0, 0, false, false, false, 0, false, 1,
-    false, false, false, new.places or false, new.places and new.limit or false }
+    false, false, false, new.places or false, new.places and new.limit or false, new.home or false }
   runs[id], changed[id] = run, run
   redis.call('RPUSH', prefix .. 'j:' .. id, new.input)
   push(prefix .. 'j:' .. id, new.entries)
   for n = 1, #new.indexes do redis.call('ZADD', prefix .. new.indexes[n], run[SEQ], id) end
-  if new.token and has_room(run) then
+  if new.token and not new.home and has_room(run) then
     take(id, run, new.token, new.worker, new.lease_ms)
     remember(new.token, new.lease_ms, { id })
   elseif not new.token and new.start_at and new.start_at > now then

@@ -1,7 +1,7 @@
--- Deliver one message. Answer: what became of it; or -1, the run's id and its lane, if that was not declared.
+-- Deliver one message. Answer: what became of it, what lies in the outbox; or -1, the run's id and its lane, if that was not declared.
 local message = read_message()
 check_lane(message.to, find(message.to))
 if unknown[1] then return { -1, unpack(unknown) } end
 local delivery = deliver(message)
 save()
-return delivery
+return { delivery, redis.call('LLEN', prefix .. 'out') }

@@ -11,8 +11,9 @@ from typing import Any
 
 from attrs import frozen
 
+from flowkit.records import Limit, NewRun
 from flowkit_redis import RedisStorage
-from flowkit_redis.keys import STATUSES, Shard
+from flowkit_redis.keys import STATUSES, Shard, decoded, encoded, split_lane
 from flowkit_redis.opening import Opened
 
 _REACH = 2047  # priorities beyond it count as it (see places.lua)
@@ -33,7 +34,7 @@ class _Row:
     inbox: int
     has_result: bool
     offered: bool
-    limited: bool
+    limit: bytes | None
 
     @property
     def member(self) -> bytes:
@@ -57,6 +58,7 @@ class _Shard:
         self._live = set(self._ask(b"HKEYS", shard.own))
         finished = {name[20:] for name in self._ask(b"ZRANGE", shard.prefix + b"fin", 0, -1)}
         self._rows = list(self._read(sorted(self._live | finished)))
+        self._guests = set(self._ask(b"HKEYS", shard.prefix + b"gu"))
 
     def complaints(self) -> Iterator[str]:
         """Everything that does not fit together."""
@@ -69,8 +71,23 @@ class _Shard:
             yield "something lies in the outbox"
 
     def _about(self, row: _Row) -> Iterator[str]:
+        yield from self._about_place(row)
+        statuses = [status for status in STATUSES if self._listed(b"st:" + status.value.encode(), row)]
+        if [status.value.encode() for status in statuses] != [row.status]:
+            yield f"it is listed under {statuses}"
+        stored = self._ask(b"LLEN", self._shard.prefix + b"j:" + row.name)
+        if stored != 1 + row.length + row.has_result:
+            yield f"its journal has {row.length} entries, and {stored} elements are stored"
+        if self._ask(b"HLEN", self._shard.prefix + b"i:" + row.name) != row.inbox:
+            yield "its inbox is not as long as it says"
+
+    def _about_place(self, row: _Row) -> Iterator[str]:
         ready, due = self._in(b"q:", row), self._in(b"due:", row)
-        offered = self._has_offer(row) if row.limited else ready
+        offered = self._has_offer(row) if row.limit is not None else ready
+        home = self._home(row)
+        if home is not self._shard:
+            yield from self._about_guest(row, home, due=due)
+            due, offered = due and row.place != b"R", row.place == b"R"
         match row.place:
             case b"R" if not offered:
                 yield "it is ready and nobody can find it"
@@ -84,14 +101,23 @@ class _Shard:
                 yield "it has finished and is kept among the unfinished"
         if row.place in {b"R", b"L", b"W"} and due and offered:
             yield "it is both due and on offer"
-        statuses = [status for status in STATUSES if self._listed(b"st:" + status.value.encode(), row)]
-        if [status.value.encode() for status in statuses] != [row.status]:
-            yield f"it is listed under {statuses}"
-        stored = self._ask(b"LLEN", self._shard.prefix + b"j:" + row.name)
-        if stored != 1 + row.length + row.has_result:
-            yield f"its journal has {row.length} entries, and {stored} elements are stored"
-        if self._ask(b"HLEN", self._shard.prefix + b"i:" + row.name) != row.inbox:
-            yield "its inbox is not as long as it says"
+
+    def _home(self, row: _Row) -> Shard:
+        """Where its places are counted."""
+        layout, name = self._opened.layout, decoded(row.name)
+        if row.limit is None:
+            return self._shard
+        queue, task = split_lane(row.lane)
+        limit = Limit(1, decoded(row.limit))
+        return layout.home(NewRun(name, task, b"", queue=queue, limit=limit)) or self._shard
+
+    def _about_guest(self, row: _Row, home: Shard, *, due: bool) -> Iterator[str]:
+        """A run whose places another shard counts stands in line there."""
+        known = self._opened.link.command(home.number, b"HEXISTS", home.prefix + b"gu", row.name)
+        if row.place in {b"R", b"L"} and not known:
+            yield "it wants a place or has one, and the shard that counts them does not know"
+        if row.place == b"R" and not due:
+            yield "it would not ask again for its place"
 
     def _counts(self) -> Iterator[str]:
         words = self._ask(b"HGETALL", self._shard.prefix + b"cnt")
@@ -102,7 +128,11 @@ class _Shard:
 
     def _strangers(self) -> Iterator[str]:
         """Members of orders that no run stands behind."""
-        names = {row.name for row in self._rows}
+        names = {row.name for row in self._rows} | self._guests
+        for guest in self._guests:
+            place = _place(self._opened, decoded(guest))
+            if place not in {b"R", b"L"}:
+                yield f"{guest!r} (place {place!r} in its own shard) is a guest here and wants nothing"
         for lane in {row.lane for row in self._rows}:
             for kind in (b"q:", b"due:"):
                 for member in self._ask(b"ZRANGE", self._shard.prefix + kind + lane, 0, -1):
@@ -130,7 +160,7 @@ class _Shard:
                     inbox=words[13],
                     has_result=bool(words[21]),
                     offered=words[23] is not None,
-                    limited=words[25] is not None,
+                    limit=words[25],
                 )
 
     def _in(self, kind: bytes, row: _Row) -> bool:
@@ -145,3 +175,11 @@ class _Shard:
 
     def _ask(self, *words: bytes | int) -> Any:  # noqa: ANN401  # the answer of a command
         return self._opened.link.command(self._shard.number, *words)
+
+
+def _place(opened: Opened, run_id: str) -> bytes | None:
+    """Where a run stands in its own shard; None if it is not there."""
+    shard = opened.layout.of(run_id)
+    keys = (shard.own, shard.key(b"r:", run_id))
+    (words,) = opened.link.run(shard.number, "headers", keys, (b"", encoded(run_id)))
+    return None if words is None else words[9]

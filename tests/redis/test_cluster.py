@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from flowkit.errors import ConfigurationError
-from flowkit.records import AnyOf, Grant, Limit, NewRun
+from flowkit.records import AnyOf, Grant, NewRun
 from flowkit.storage import Storage
-from flowkit_redis import RedisStorage, redis_storage
+from flowkit_redis import RedisStorage, nodes, redis_storage
 from flowkit_testing.clusters import Cluster
 from flowkit_testing.contract import StorageContract
 from flowkit_testing.contract.claiming import Claiming
 from flowkit_testing.contract.limiting import Limiting
+from tests.redis.guard import guarded
 
 _numbers = count()
 _clusters: list[Cluster] = []
@@ -50,7 +50,12 @@ class _Reopening:
 
 
 class TestCluster(_Reopening, StorageContract):
-    """Eight shards: whatever the contract asks that is not about the order of several runs, or their limits."""
+    """Eight shards: whatever the contract asks that is not about the order of several runs; all keys declared."""
+
+    @pytest.fixture(autouse=True)
+    def _keys_are_declared(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Run every script under guard."""
+        monkeypatch.setattr(nodes, "script", guarded)
 
     def make_storage(self, tmp_path: Path) -> Storage:
         """A new namespace."""
@@ -84,22 +89,14 @@ ORDERED = [
     "test_others_keep_their_place",
     "test_runs_of_one_moment_come_in_the_order_of_their_creation",
     "test_the_longest_ready_comes_first",
+    "test_the_order_across_keys_is_kept",
     "test_the_pages_of_a_narrowed_list",
     "test_the_same_token_gets_the_same_leases",
     "test_timers_and_lost_leases_stand_in_the_same_line",
 ]
-for _name in {*ORDERED, *(name for name in dir(Limiting) if name.startswith("test_"))}:
+for _name in ORDERED:
     assert hasattr(StorageContract, _name), _name
     setattr(TestCluster, _name, None)
-
-
-def test_a_limit_over_several_shards_is_refused() -> None:
-    """No script could count the places of a limit whose runs lie in several shards; the error says what to do."""
-    storage = _make()
-    storage.open()
-    with pytest.raises(ConfigurationError, match=r"'task' has concurrency=2.*shards=1 in the URL"):
-        storage.submit([NewRun("a", "task", b"", limit=Limit(2, ""))])
-    storage.close()
 
 
 def test_every_shard_is_used_and_gets_its_turn() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from hashlib import sha1
 from itertools import count
 from pathlib import Path
 
@@ -12,10 +11,10 @@ from hypothesis import settings
 
 from flowkit.storage import Storage
 from flowkit_redis import RedisStorage, nodes, redis_storage
-from flowkit_redis.scripts import Script, script
 from flowkit_testing.contract import StorageContract
 from flowkit_testing.machine import storage_machine
 from flowkit_testing.servers import Server
+from tests.redis.guard import guarded
 
 _numbers = count()
 _servers: list[Server] = []
@@ -33,32 +32,13 @@ def _make() -> Storage:
     return redis_storage(f"{_servers[-1].url}?namespace=contract{next(_numbers)}")
 
 
-_GUARD = b"""
-local may = {}
-for n = 1, #KEYS do may[KEYS[n]] = true end
-local real = redis
-local redis = { call = function(name, key, ...)
-  if name == 'TIME' then return real.call(name) end
-  if name ~= 'PUBLISH' and not may[key] then error('undeclared key: ' .. key) end
-  return real.call(name, key, ...)
-end }
-"""
-
-
-def _guarded(name: str, *, flagged: bool = True) -> Script:
-    """The script, as a server would run it that lets it touch no key but those in KEYS."""
-    first, _, rest = script(name, flagged=flagged).text.partition(b"\n")
-    text = first + _GUARD + rest
-    return Script(name, text, sha1(text, usedforsecurity=False).hexdigest().encode())
-
-
 class TestRedis(StorageContract):
     """One server, one shard; no script touches a key that it has not declared, whatever it is asked."""
 
     @pytest.fixture(autouse=True)
     def _keys_are_declared(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Run every script under guard."""
-        monkeypatch.setattr(nodes, "script", _guarded)
+        monkeypatch.setattr(nodes, "script", guarded)
 
     def make_storage(self, tmp_path: Path) -> Storage:
         """A new namespace."""

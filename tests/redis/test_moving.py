@@ -286,7 +286,12 @@ def test_a_node_that_is_down_does_not_stop_the_others() -> None:
         storage.submit([NewRun(f"run-{number}", "task", b"") for number in range(40)])
         victim = cluster.owner(slot_of(storage, "held"))
         down = {shard.number for shard in storage.opened.layout.shards if _is_on(cluster, shard, victim)}
+        sender, lost, other = _three_places(storage, down)
+        lease = born(storage, sender)
         victim.kill()
+        children = tuple(NewRun(child, "child", b"") for child in (lost, other))
+        storage.commit([Commit(sender, lease.owner, lease.fence, "c", 0, spawn=children)])
+        assert storage.load(other) is not None  # the letter before it waits, and is not in its way
 
         found = set[str]()
         for number in range(8):
@@ -301,8 +306,20 @@ def test_a_node_that_is_down_does_not_stop_the_others() -> None:
         for number in range(3):
             found |= {lease.run_id for lease in _patient(storage, f"again{number}")}
         assert len(found) == 40
+        assert storage.load(lost) is not None
         assert storage.load("held") is not None
         storage.close()
+
+
+def _three_places(storage: RedisStorage, down: set[int]) -> tuple[str, str, str]:
+    """Ids of runs in two shards of which neither is down, and between them in one that is."""
+
+    def of(run_id: str) -> int:
+        return storage.opened.layout.of(run_id).number
+
+    first = next(one for one in (f"first-{n}" for n in count()) if of(one) not in down)
+    lost = next(one for one in (f"lost-{n}" for n in count()) if of(one) in down)
+    return first, lost, next(one for one in (f"other-{n}" for n in count()) if of(one) not in {*down, of(first)})
 
 
 def _patient(storage: RedisStorage, token: str) -> tuple[Lease, ...]:
