@@ -102,7 +102,6 @@ def explore(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.session
 def real(session: nox.Session) -> None:
     """The corpus with processes that are really killed and stopped, held against those that pretend to be."""
     install_wheel(session, "test")
