@@ -11,7 +11,7 @@ state cannot be made again from a log, so each is reached again from the start, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 
 from attrs import define, field
 
@@ -23,13 +23,23 @@ from flowkit_testing.plan import DEFAULT_FAULTS, MOST_ORDERS, Kind, schedules
 from flowkit_testing.points import Injury, Point, Schedule
 from flowkit_testing.subject import Subject, in_scenario
 from flowkit_testing.trial import Origin, Passed, Trial, shortened
-from flowkit_testing.verdicts import Reference, what_is_wrong
+from flowkit_testing.verdicts import Standard, what_is_wrong
 
 _MOST_VIOLATIONS = 20
 _MOST_SHRUNK = 3  # shrinking takes runs too, and one small schedule tells enough
 _STATES_PER_POINT = 3
 _MORE_STATES = 100
 _MOST_SHOWN_EVENTS = 60
+
+
+@define(eq=False)
+class Reference:
+    """The run without faults (those of its scenario apart), which all others must equal."""
+
+    subject: Subject  # in its scenario
+    trial: Trial
+    standard: Standard
+    known: dict[Hashable, bool] = field(factory=dict)  # states that were resumed from, and whether that went well
 
 
 @define(eq=False)
@@ -116,7 +126,7 @@ class Explorer:
         subject = in_scenario(self.subject, scenario)
         trial = Trial(subject, scenario, watch_states=True)
         trial.run()
-        reference = self._references[scenario] = Reference.of(subject, trial, before)
+        reference = self._references[scenario] = Reference(subject, trial, Standard.of(trial.aftermath(), subject.codec))
         self._found.points += len(trial.passed)
         self._judge(trial, scenario, None)
         refuse_what_cannot_fail(self.subject, trial, before)
@@ -203,7 +213,7 @@ class Explorer:
         """Hold a trial against all that must hold; True if something does not."""
         self._found.runs += 1
         self.budget.spend()
-        wrong = what_is_wrong(trial, schedule, self.subject.codec, reference)
+        wrong = _what_is_wrong(trial, schedule, reference)
         if wrong:
             self._violated(schedule, wrong, trial.timeline())
         trial.close()
@@ -229,7 +239,7 @@ class Explorer:
                 continue
             trial = Trial(reference.subject, shorter)
             trial.run()
-            wrong = what_is_wrong(trial, shorter, self.subject.codec, reference)
+            wrong = _what_is_wrong(trial, shorter, reference)
             if wrong:
                 schedule, best = shorter, (shorter, wrong, trial.timeline())
             else:
@@ -267,6 +277,14 @@ def refuse_what_cannot_fail(subject: Subject, trial: Trial, world_before: object
             f"world() shows the same before and after a run of task {subject.spec.id!r}: it does not see what "
             "the steps change, so comparing it proves nothing. Let it return what they write to"
         )
+
+
+def _what_is_wrong(trial: Trial, schedule: Schedule, reference: Reference | None) -> tuple[str, ...]:
+    """All that does not hold after a trial; if what it has left is known, what comes of that is, too."""
+    if trial.left_state is not None:
+        return tuple(dict.fromkeys(trial.seen_wrong()))
+    standard = None if reference is None else reference.standard
+    return what_is_wrong(trial.aftermath(), schedule, trial.subject.codec, standard)
 
 
 def _scenario_of(schedule: Schedule) -> Schedule:

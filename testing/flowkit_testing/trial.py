@@ -24,6 +24,7 @@ from flowkit_testing.process import Moment, Process
 from flowkit_testing.states import Watched
 from flowkit_testing.subject import RUN_ID, Subject
 from flowkit_testing.trace import Call, What
+from flowkit_testing.verdicts import Aftermath
 from flowkit_testing.watch import Watch
 
 _T = TypeVar("_T")
@@ -172,6 +173,16 @@ class Trial:
     def beside(self) -> dict[str, set[str]]:
         """Which attempts were under way at the same time as others."""
         return self._overlaps.beside
+
+    def seen_wrong(self) -> list[str]:
+        """What was seen to be wrong on the way."""
+        return [*self.wrong, *self.lab.ledger.broken, *self.watch.repeated()]
+
+    def aftermath(self) -> Aftermath:
+        """What it has left."""
+        watch, now_ms = self.watch, self.lab.clock.now_ms()
+        wrong = self.seen_wrong()
+        return Aftermath(self._storage, now_ms, wrong, watch.undoable, watch.calls_after_cancel, self.world_after)
 
     def timeline(self) -> tuple[str, ...]:
         """What happened, in order."""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 
-from attrs import define, field
+from attrs import frozen
 
 from flowkit.codec import Codec
 from flowkit.entries import Phase
 from flowkit.records import RunStatus
+from flowkit.storage import Storage
 from flowkit_testing.checks import Check
 from flowkit_testing.fake_clock import STARTS_AT_MS
 from flowkit_testing.invariants import broken_rules
 from flowkit_testing.orders import LONG_S
 from flowkit_testing.points import Schedule
 from flowkit_testing.states import Settled, settled
-from flowkit_testing.subject import RUN_ID, Subject
-from flowkit_testing.trial import Trial
+from flowkit_testing.subject import RUN_ID
 
 _INTERRUPTED = b"StepInterrupted"
 _BEFORE_THE_DIFFERENCE = 40
@@ -25,44 +25,50 @@ _LETTING_GO = frozenset({Phase.BEGUN, Phase.WAITING})
 _MOST_PER_FAULT_MS = 150_000  # five leases
 
 
-@define(eq=False)
-class Reference:
-    """The run without faults (those of its scenario apart), which all others must equal."""
+@frozen
+class Aftermath:
+    """What is left when everything has come to its end, by which a trial is judged."""
 
-    subject: Subject  # in its scenario
-    trial: Trial
+    storage: Storage
+    now_ms: int
+    wrong: Sequence[str] = ()  # what was seen to be wrong on the way
+    undoable: Collection[tuple[str, str]] = ()  # run and key of the steps that have an undo
+    calls_after_cancel: int = 0
+    world: Hashable = None
+
+
+@frozen
+class Standard:
+    """How everything ends without faults (those of a scenario apart), which all else must equal."""
+
     took_ms: int
     ended: dict[str, Settled]
-    world_before: Hashable = None
-    known: dict[Hashable, bool] = field(factory=dict)  # states that were resumed from, and whether that went well
+    world: Hashable = None
 
     @classmethod
-    def of(cls, subject: Subject, trial: Trial, world_before: Hashable) -> Reference:
-        """Of a trial without faults."""
-        took_ms = trial.lab.clock.now_ms() - STARTS_AT_MS
-        return cls(subject, trial, took_ms, settled(trial.storage, subject.codec), world_before)
+    def of(cls, after: Aftermath, codec: Codec) -> Standard:
+        """Of what a run without faults has left."""
+        return cls(after.now_ms - STARTS_AT_MS, settled(after.storage, codec), after.world)
 
 
-def what_is_wrong(trial: Trial, schedule: Schedule, codec: Codec, reference: Reference | None) -> tuple[str, ...]:
+def what_is_wrong(
+    after: Aftermath, schedule: Schedule, codec: Codec, standard: Standard | None = None
+) -> tuple[str, ...]:
     """All that does not hold after a trial, each thing once."""
-    wrong = [*trial.wrong, *trial.lab.ledger.broken]
-    if trial.left_state is None:
-        wrong += broken_rules(trial.storage, codec, trial.watch.undoable)
-        ended = settled(trial.storage, codec)
-        wrong += _unfinished(ended)
-        if reference is not None:
-            wrong += _late(trial, schedule, reference)
-            if any(injury.fault == "cancel" for injury in schedule):
-                wrong += _not_cancelled(trial, ended, reference)
-            else:
-                wrong += _differences(trial, ended, reference)
-    wrong += trial.watch.repeated()
+    ended = settled(after.storage, codec)
+    wrong = [*after.wrong, *broken_rules(after.storage, codec, after.undoable), *_unfinished(ended)]
+    if standard is not None:
+        wrong += _late(after, schedule, standard)
+        if any(injury.fault == "cancel" for injury in schedule):
+            wrong += _not_cancelled(after, ended, standard)
+        else:
+            wrong += _differences(after, ended, standard)
     return tuple(dict.fromkeys(wrong))
 
 
-def _late(trial: Trial, schedule: Schedule, reference: Reference) -> Iterator[str]:
+def _late(after: Aftermath, schedule: Schedule, standard: Standard) -> Iterator[str]:
     """A fault costs a lease or two, not more: no timer and no back-off starts over (rules E4, R2)."""
-    late_ms = trial.lab.clock.now_ms() - STARTS_AT_MS - reference.took_ms
+    late_ms = after.now_ms - STARTS_AT_MS - standard.took_ms
     ranks = sum(injury.point.nth for injury in schedule if injury.fault == "late")
     held_back_ms = ranks * LONG_S * 1000 * len(schedule)  # whoever comes late does so after each crash again
     if schedule and late_ms > len(schedule) * _MOST_PER_FAULT_MS + held_back_ms:
@@ -78,29 +84,29 @@ def _unfinished(ended: dict[str, Settled]) -> Iterator[str]:
             yield Check.NOT_LOST.broken(f"run {run_id!r} is {status} and {why} (X1)")
 
 
-def _not_cancelled(trial: Trial, ended: dict[str, Settled], reference: Reference) -> Iterator[str]:
+def _not_cancelled(after: Aftermath, ended: dict[str, Settled], standard: Standard) -> Iterator[str]:
     """A cancelled run ends as cancelled, or as it would have if the cancellation has come too late (rule E2)."""
     status, _, operations = ended.get(RUN_ID, ("lost", None, {}))
-    wanted = reference.ended.get(RUN_ID, ("lost", None, {}))[0]
+    wanted = standard.ended.get(RUN_ID, ("lost", None, {}))[0]
     told = status == RunStatus.CANCELLED or any(
         entry[1] == Phase.CANCELLED for entries in operations.values() for entry in entries
     )
     if not told and status not in {RunStatus.FAILED, wanted}:
         yield Check.SAME_OUTCOME.broken(f"E2: run {RUN_ID!r} was cancelled and is {status}")
-    if not told and wanted == RunStatus.SUCCEEDED and trial.watch.calls_after_cancel:
+    if not told and wanted == RunStatus.SUCCEEDED and after.calls_after_cancel:
         yield Check.SAME_OUTCOME.broken(
-            f"E2: run {RUN_ID!r} was cancelled, and began {trial.watch.calls_after_cancel} more steps as if it were not"
+            f"E2: run {RUN_ID!r} was cancelled, and began {after.calls_after_cancel} more steps as if it were not"
         )
 
 
-def _differences(trial: Trial, ended: dict[str, Settled], reference: Reference) -> Iterator[str]:
-    yield from differences(ended, reference.ended)
+def _differences(after: Aftermath, ended: dict[str, Settled], standard: Standard) -> Iterator[str]:
+    yield from differences(ended, standard.ended)
     if any(_interrupted(result) for _, result, _ in ended.values()):
         return
-    if trial.world_after != reference.trial.world_after:
+    if after.world != standard.world:
         yield Check.WORLD.broken(
             "the world is not what it is without the fault\n"
-            + _difference(trial.world_after, reference.trial.world_after)
+            + _difference(after.world, standard.world)
         )
 
 
