@@ -63,6 +63,7 @@ class Exploration:
     resumes: int = 0  # runs resumed from one of them
     runs: int = 0  # all runs and resumptions that this took
     orders: int = 0  # orders of completion that were tried
+    real: int = 0  # schedules that were tried in real processes
     tried: list[Tried] = field(factory=list)
     violations: list[Violation] = field(factory=list)
     notes: list[str] = field(factory=list)  # what was left out, and why

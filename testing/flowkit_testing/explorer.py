@@ -22,7 +22,7 @@ from flowkit_testing.orders import count, orders
 from flowkit_testing.plan import DEFAULT_FAULTS, MOST_ORDERS, Kind, schedules
 from flowkit_testing.points import Injury, Point, Schedule
 from flowkit_testing.subject import Subject, in_scenario
-from flowkit_testing.trial import Origin, Passed, Trial, shortened
+from flowkit_testing.trial import Origin, Passed, Trial, is_of_scenario, shortened
 from flowkit_testing.verdicts import Standard, what_is_wrong
 
 _MOST_VIOLATIONS = 20
@@ -126,7 +126,9 @@ class Explorer:
         subject = in_scenario(self.subject, scenario)
         trial = Trial(subject, scenario, watch_states=True)
         trial.run()
-        reference = self._references[scenario] = Reference(subject, trial, Standard.of(trial.aftermath(), subject.codec))
+        reference = self._references[scenario] = Reference(
+            subject, trial, Standard.of(trial.aftermath(), subject.codec)
+        )
         self._found.points += len(trial.passed)
         self._judge(trial, scenario, None)
         refuse_what_cannot_fail(self.subject, trial, before)
@@ -288,7 +290,7 @@ def _what_is_wrong(trial: Trial, schedule: Schedule, reference: Reference | None
 
 
 def _scenario_of(schedule: Schedule) -> Schedule:
-    return tuple(injury for injury in schedule if injury.fault in {"fail", "late"})
+    return tuple(injury for injury in schedule if is_of_scenario(injury))
 
 
 def _origin(trial: Trial, passed: Passed) -> Origin:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol, cast
 
 from attrs import define, evolve
@@ -244,8 +245,10 @@ def _is_async(effect: Invoke) -> bool:
 
 
 def _fresh(error: BaseException) -> BaseException:
-    """The error without the notes and the traceback of the last time it was raised."""
-    notes: Mapping[str, object] = error.__dict__
-    if "__notes__" in notes:
-        del error.__notes__
-    return error.with_traceback(None)
+    """An error like this one, without the notes of the last time it was raised: several may end in one group."""
+    try:
+        fresh = copy.copy(error)
+    except Exception:  # noqa: BLE001  # whatever its class does; then it is raised itself, again and again
+        fresh = error
+    fresh.__dict__.pop("__notes__", None)
+    return fresh.with_traceback(None)

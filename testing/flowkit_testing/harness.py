@@ -34,12 +34,14 @@ from flowkit_testing.faults import (
     Strike,
     Timeout,
 )
+from flowkit_testing.for_real import confirm_for_real, replay_for_real
 from flowkit_testing.injector import Injector
 from flowkit_testing.lab import Lab
 from flowkit_testing.namespace import Namespace
 from flowkit_testing.plan import DEFAULT_FAULTS, Kind, check_faults
 from flowkit_testing.points import schedule_of
 from flowkit_testing.process import Moment
+from flowkit_testing.real import RealTier
 from flowkit_testing.regressions import Regressions
 from flowkit_testing.report import RunReport
 from flowkit_testing.subject import Subject, World
@@ -66,6 +68,8 @@ class Harness:
         always_replay: unwind and replay after every recorded step.
         replay: the token of the one schedule that `explore` is to try.
         regressions: schedules that have broken something before, which `explore` tries first.
+        real: let `explore` try schedules in real processes too, which are killed and stopped; the one of `replay`
+            there only.
     """
 
     def __init__(
@@ -76,11 +80,13 @@ class Harness:
         always_replay: bool = False,
         replay: str | None = None,
         regressions: Regressions | None = None,
+        real: Callable[[Subject], RealTier] | None = None,
     ) -> None:
         self._storage = storage
         self._given_make_storage = make_storage
         self._trials = 0
         self._regressions = regressions
+        self._real = real
         self._only = None if replay is None else schedule_of(replay)
         self._faults = Injector(always_replay=always_replay)
         self._lab = Lab(storage, self._faults)
@@ -188,13 +194,26 @@ class Harness:
             None if world is None or reset is None else World(world, reset),
             tuple(events),
         )
-        kept, only = self._regressions, self._only
-        first = () if kept is None else kept.schedules()
-        explorer = Explorer(subject, faults, failing, Budget.of(budget), first)
-        found = self._work(explorer.explore if only is None else lambda: explorer.replay(only))
-        if kept is not None:
-            found.on_failure = kept.keep
+        found = self._work(lambda: self._explored(subject, faults, failing, Budget.of(budget)))
+        if self._regressions is not None:
+            found.on_failure = self._regressions.keep
         self.explorations.append(found)
+        return found
+
+    def _explored(
+        self, subject: Subject, faults: tuple[Kind, ...], failing: Collection[str], budget: Budget
+    ) -> Exploration:
+        """What comes of it in one process, and in real ones if they are asked for."""
+        only, real = self._only, None if self._real is None else self._real(subject)
+        if only is not None and real is not None:
+            return replay_for_real(real, [only])
+        first = () if self._regressions is None else self._regressions.schedules()
+        explorer = Explorer(subject, faults, failing, budget, first)
+        if only is not None:
+            return explorer.replay(only)
+        found = explorer.explore()
+        if real is not None:
+            confirm_for_real(found, real)
         return found
 
     def _make_storage(self) -> Storage:

@@ -69,6 +69,7 @@ class Lab:
         self._held: list[tuple[Process, Lease]] = []
         self._stopped: list[Seat] = []
         self.on_seats = False  # advance each run on a thread of its own, so that its process can stand still
+        self.retired = False  # nothing more is taken up here
         self._runs_started = 0
         self.incarnations = 0
         storage.open()
@@ -181,6 +182,8 @@ class Lab:
 
     def step(self, until_ms: int | None) -> bool:
         """Take up one run, or let time pass until one is due; False if nothing is due by `until_ms` (None: ever)."""
+        if self.retired:
+            return False
         if self._held:
             self.advance(*self._held.pop(0))
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 
 from attrs import define, field
 
@@ -10,7 +11,9 @@ from flowkit.codec import Codec
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase, decode, split
 from flowkit.journal import END_OF, attempt_of
 from flowkit.records import Commit, Done, Finish, Lease, Verdict
+from flowkit.storage import Storage
 from flowkit_testing.checks import Check
+from flowkit_testing.states import headers
 
 _OUTCOMES = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED})
 
@@ -31,13 +34,13 @@ class Ledger:
     payloads: dict[tuple[str, str], bytes] = field(factory=dict)  # of the outcomes
     once: set[tuple[str, str, int]] = field(factory=set)  # attempts that were recorded before they began: D3
     finished: set[str] = field(factory=set)  # runs that have ended and were not reopened
-    _fences: dict[str, int] = field(factory=dict)
+    fences: dict[str, int] = field(factory=dict)  # the newest that was given, by run
     _applied: set[str] = field(factory=set)
 
     def granted(self, lease: Lease) -> None:
         """A lease was given."""
         with self.order:
-            self._fences[lease.run_id] = max(lease.fence, self._fences.get(lease.run_id, 0))
+            self.fences[lease.run_id] = max(lease.fence, self.fences.get(lease.run_id, 0))
 
     def answered(self, commit: Commit, verdict: Verdict) -> None:
         """A commit was answered."""
@@ -47,7 +50,7 @@ class Ledger:
             if commit.commit_id in self._applied:  # D7: sent again
                 return
             self._applied.add(commit.commit_id)
-            newest = self._fences.get(commit.run_id, 0)
+            newest = self.fences.get(commit.run_id, 0)
             if commit.fence < newest:
                 self.broken.append(
                     Check.FENCED.broken(
@@ -62,9 +65,23 @@ class Ledger:
             if isinstance(commit.then, Finish):
                 self.finished.add(commit.run_id)
 
+    def read(self, storage: Storage, fences: Mapping[str, int]) -> None:
+        """Begin afresh with what is stored, as others have written it under leases of theirs."""
+        with self.order:
+            for known in (self.outcomes, self.attempts, self.payloads, self.once, self.finished):
+                known.clear()
+            for run_id, fence in fences.items():
+                self.fences[run_id] = max(fence, self.fences.get(run_id, 0))
+            for header in headers(storage):
+                snapshot = storage.load(header.run_id)
+                for raw in () if snapshot is None else snapshot.entries:
+                    self._written(header.run_id, decode(self.codec, raw), split(raw)[1])
+                if header.status.finished:
+                    self.finished.add(header.run_id)
+
     def is_superseded(self, lease: Lease) -> bool:
         """True if the run was given to somebody else after this."""
-        return lease.fence < self._fences.get(lease.run_id, 0)
+        return lease.fence < self.fences.get(lease.run_id, 0)
 
     def has_outcome(self, run_id: str, key: str) -> bool:
         """True if the operation is settled for good."""

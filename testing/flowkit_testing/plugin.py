@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,12 +10,15 @@ import pytest
 from flowkit.active import in_context
 from flowkit.storage import open_storage
 from flowkit_testing.clusters import Cluster
+from flowkit_testing.forks import Processes
 from flowkit_testing.harness import Harness, enter
 from flowkit_testing.points import schedule_of
+from flowkit_testing.real import RealTier
 from flowkit_testing.regressions import FOLDER, Regressions
 from flowkit_testing.reporting import Reporter, explorations_key, targets_of
 from flowkit_testing.servers import Server
 from flowkit_testing.storages import BUILT_IN, Hooks, StorageMaker
+from flowkit_testing.subject import Subject
 
 _DEFAULT = "memory"
 _harness_key = pytest.StashKey[Harness]()
@@ -47,6 +50,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         metavar="TOKEN",
         help="let harness.explore try only the schedule of this token, which a failing exploration has printed",
+    )
+    group.addoption(
+        "--flowkit-real",
+        action="store_true",
+        help="let harness.explore try schedules in real processes as well, which are killed and stopped; with "
+        "--flowkit-replay, only there",
     )
     group.addoption(
         "--flowkit-report",
@@ -117,6 +126,7 @@ def harness(request: pytest.FixtureRequest, flowkit_storage: str) -> Generator[H
         always_replay=bool(request.config.getoption("--flowkit-always-replay")),
         replay=request.config.getoption("--flowkit-replay"),
         regressions=_regressions(request),
+        real=_real(request, flowkit_storage) if request.config.getoption("--flowkit-real") else None,
     )
     request.node.stash[_harness_key] = made
     token = enter(made)
@@ -126,6 +136,20 @@ def harness(request: pytest.FixtureRequest, flowkit_storage: str) -> Generator[H
         in_context.reset(token)
         made.close()
         storage.close()
+
+
+@pytest.fixture(scope="session")
+def flowkit_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """Where the processes of the real tier come from."""
+    with Processes(tmp_path_factory.mktemp("flowkit-processes")) as processes:
+        yield processes
+
+
+def _real(request: pytest.FixtureRequest, storage: str) -> Callable[[Subject], RealTier]:
+    """What tries a subject in real processes, on the test's storage; on disk if that is the memory of one."""
+    processes: Processes = request.getfixturevalue("flowkit_processes")
+    maker = request.config.stash[_makers_key]["disk" if storage == "memory" else storage]
+    return lambda subject: RealTier(subject, processes, lambda: maker(request))
 
 
 @pytest.fixture(scope="session")

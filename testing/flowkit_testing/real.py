@@ -1,34 +1,28 @@
 """The second tier: the same points, in processes of their own that die by SIGKILL or stand still by SIGSTOP.
 
-What the first tier pretends is done here to the operating system: a run on disk, in a subprocess that kills or stops
-itself at a named point; then another process that takes the run up; then, if the first one was stopped, SIGCONT. The
-verdict must be that of the first tier.
+What the first tier pretends is done here to the operating system, on a storage that processes share: one that kills
+or stops itself at a named point; then another one that takes the run up; then, if the first was stopped, SIGCONT.
+Time stays virtual, so that timers of days and leases take none of it. The verdict must be that of the first tier.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Hashable, Sequence
 
-from attrs import field, frozen
+from attrs import define, evolve, field, frozen
 
-from flowkit.codec import Codec, JsonCodec
-from flowkit.registry import TaskSpec
-from flowkit.storage import open_storage
-from flowkit_testing.checks import Check
-from flowkit_testing.invariants import broken_rules
+from flowkit.storage import Storage, open_storage
+from flowkit_testing.forks import Forks, Processes
 from flowkit_testing.points import Injury, Schedule, token_of
-from flowkit_testing.real_child import REACHED, Order, encode_order
-from flowkit_testing.states import Settled, settled
-from flowkit_testing.verdicts import differences
+from flowkit_testing.real_order import Memory, Order, Report, pass_memory
+from flowkit_testing.subject import Subject
+from flowkit_testing.trial import is_of_scenario, run_of
+from flowkit_testing.verdicts import Aftermath, Standard, what_is_wrong
 
-LEASE_S = 1
-_PATIENCE_S = 60
-_KINDS = frozenset({"crash", "stop"})
+_STANDING = frozenset({"stop", "lease"})
 
 
 @frozen
@@ -38,113 +32,186 @@ class RealVerdict:
     schedule: Schedule
     reached: bool
     wrong: tuple[str, ...]
+    timeline: tuple[str, ...] = ()
 
 
-@frozen
+@define(eq=False)
 class RealTier:
-    """Runs of one task, in processes.
+    """Tries schedules on one subject in real processes.
 
     Args:
-        spec: of the task; its module must have a file.
-        args: what to call it with.
-        folder: where the storages are made, one for each run.
+        subject: what to try. Its task is found by importing its module; its arguments and events go as JSON. A world
+            must be one that processes share, such as files.
+        processes: where they come from.
+        make_url: gives the URL of an empty storage that processes can share.
     """
 
-    spec: TaskSpec
-    args: tuple[object, ...]
-    folder: Path
-    codec: Codec = field(factory=JsonCodec)
+    subject: Subject
+    processes: Processes
+    make_url: Callable[[], str]
+    _standards: dict[Schedule, Standard] = field(factory=dict)
 
-    def run(self, schedule: Schedule, reference: Mapping[str, Settled] | None = None) -> RealVerdict:
-        """Run it with one fault, resume it, and hold what is stored against a run without.
+    def __attrs_post_init__(self) -> None:
+        refuse_what_cannot_be_real(self.subject)
+
+    def run(self, schedule: Schedule) -> RealVerdict:
+        """Run it with these faults and hold what is left against a run without.
 
         Raises:
-            ValueError: the schedule has a fault that is not of this tier, or more than one.
+            ValueError: a process that stands still is to be followed by another fault.
         """
-        if len(schedule) > 1 or any(injury.fault not in _KINDS for injury in schedule):
-            raise ValueError("the real tier takes one crash or one stop at a time")
-        url = self._url(schedule)
-        first = self._start(url, schedule)
-        reached = True
-        if schedule:
-            reached = self._wait_until_hit(first, schedule[0])
-            self._resume(url)
-        if first.returncode is None:
-            if schedule and reached and schedule[0].fault == "stop":
-                os.kill(first.pid, signal.SIGCONT)
-            first.communicate(timeout=_PATIENCE_S)
-        ended = self.ended(url)
-        wrong = list(self._broken(url))
-        if reference is not None:
-            wrong += differences(ended, reference)
-        return RealVerdict(schedule, reached, tuple(wrong))
+        strikes = [injury for injury in schedule if not is_of_scenario(injury)]
+        if any(injury.fault in _STANDING for injury in strikes[:-1]):
+            raise ValueError("in the real tier, a process that stands still is the last fault of a schedule")
+        scenario = tuple(injury for injury in schedule if is_of_scenario(injury))
+        standard = self._standards.get(scenario)
+        if standard is None:
+            standard, verdict = self._try(scenario, None)
+            self._standards[scenario] = standard
+            if verdict.wrong or not strikes:
+                return evolve(verdict, schedule=schedule)
+        return self._try(schedule, standard)[1]
 
-    def reference(self) -> dict[str, Settled]:
-        """How it ends without a fault."""
-        url = self._url(())
-        self._start(url, ()).communicate(timeout=_PATIENCE_S)
-        return self.ended(url)
+    def _try(self, schedule: Schedule, standard: Standard | None) -> tuple[Standard, RealVerdict]:
+        world, codec = self.subject.world, self.subject.codec
+        before: Hashable = None
+        if world is not None:
+            world.reset()
+            before = world.seen()
+        url = self.make_url()
+        reports = _Course(self.processes, self._order(url, schedule), schedule).run()
+        storage = open_storage(url)
+        storage.open()
+        try:
+            after = _aftermath(reports, storage, None if world is None else world.seen())
+            _refuse_a_world_that_does_not_show(self.subject, standard, before, after)
+            wrong = what_is_wrong(after, schedule, codec, standard)
+            made = standard or Standard.of(after, codec)
+        finally:
+            storage.close()
+        struck = max(report.memory.struck for report in reports)
+        reached = struck == sum(1 for injury in schedule if not is_of_scenario(injury))
+        timeline = tuple(line for report in reports for line in report.timeline)
+        return made, RealVerdict(schedule, reached, wrong, timeline)
 
-    def _url(self, schedule: Schedule) -> str:
-        number = sum(1 for _ in self.folder.iterdir()) if self.folder.exists() else 0
-        place = self.folder / f"{number}-{'-'.join(injury.fault for injury in schedule) or 'plain'}"
-        place.mkdir(parents=True)
-        return f"disk:{place / 'state'}?durability=process"
-
-    def _start(self, url: str, schedule: Schedule) -> subprocess.Popen[bytes]:
-        module = sys.modules[self.spec.fn.__module__]
-        order = Order(
+    def _order(self, url: str, schedule: Schedule) -> Order:
+        subject, to_json = self.subject, self.subject.codec.to_json
+        module = subject.spec.fn.__module__
+        return Order(
             url,
-            self.spec.fn.__module__,
-            str(module.__file__),
-            self.spec.id,
-            [self.codec.to_json(arg) for arg in self.args],
-            token_of(schedule) if schedule else "",
-            LEASE_S,
-        )
-        command = [sys.executable, "-m", "flowkit_testing.real_child", encode_order(order)]
-        paths = os.pathsep.join(path for path in sys.path if path)
-        return subprocess.Popen(  # noqa: S603  # our own module, with arguments of our own
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}
+            module,
+            str(sys.modules[module].__file__),
+            subject.spec.id,
+            [to_json(arg) for arg in subject.args],
+            {name: to_json(arg) for name, arg in subject.kwargs.items()},
+            [(name, to_json(payload)) for name, payload in subject.events],
+            token_of(schedule),
+            Memory(),
+            self.processes.next_report(),
         )
 
-    def _wait_until_hit(self, process: subprocess.Popen[bytes], injury: Injury) -> bool:
-        """Wait until the process has died, stands still, or has ended without coming to the point."""
-        if injury.fault == "crash":
-            out, _ = process.communicate(timeout=_PATIENCE_S)
-            return REACHED in out and process.returncode == -signal.SIGKILL
-        pid, status = os.waitpid(process.pid, os.WUNTRACED)
-        if pid and os.WIFSTOPPED(status):
-            return True
-        process.returncode = os.waitstatus_to_exitcode(status)
-        process.communicate()  # closes its pipes
-        return False
 
-    def _resume(self, url: str) -> None:
-        process = self._start(url, ())
-        _, told = process.communicate(timeout=_PATIENCE_S)
-        assert process.returncode == 0, told.decode(errors="replace")
+def refuse_what_cannot_be_real(subject: Subject) -> None:
+    """Say what a process of its own could not know.
 
-    def ended(self, url: str) -> dict[str, Settled]:
-        """How all its runs have ended."""
-        storage = open_storage(url)
-        storage.open()
-        try:
-            return settled(storage, self.codec)
-        finally:
-            storage.close()
+    Raises:
+        ValueError: the task, or a fault, exists in this process only.
+    """
+    if "<locals>" in subject.spec.fn.__qualname__:
+        raise ValueError(
+            f"task {subject.spec.id!r} is defined inside of a function, where another process cannot find it: define "
+            "it at the top level of its module to try it in real processes"
+        )
+    if subject.injector.steps:
+        raise ValueError(
+            f"{subject.injector.steps[0]} is known to this process only: to try it in real processes, write it into "
+            "the step, or use failing=(...)"
+        )
 
-    def _broken(self, url: str) -> list[str]:
-        storage = open_storage(url)
-        storage.open()
-        try:
-            wrong = list(broken_rules(storage, self.codec))
-            twice = [
-                Check.FENCED.broken(f"D4: operation {key} of run {run_id!r} has two outcomes")
-                for run_id, (_, _, operations) in settled(storage, self.codec).items()
-                for key, entries in operations.items()
-                if key and sum(entry[1] in {"done", "failed", "cancelled"} for entry in entries) > 1
-            ]
-            return wrong + twice
-        finally:
-            storage.close()
+
+def _refuse_a_world_that_does_not_show(
+    subject: Subject, standard: Standard | None, before: Hashable, after: Aftermath
+) -> None:
+    """As `refuse_what_cannot_fail`, of a world that other processes are to change."""
+    if subject.world is not None and standard is None and not after.wrong and after.world == before:
+        raise AssertionError(
+            f"world() shows the same before and after a run of task {subject.spec.id!r} in another process: what is "
+            "kept in the memory of this one is not changed there. Let the steps write to files, or a server, to try "
+            "this in real processes"
+        )
+
+
+# ---- one schedule ---------------------------------------------------------------------------------------------------
+
+
+@define(eq=False)
+class _Course:
+    """Runs processes one after the other, as a schedule wants it."""
+
+    processes: Processes
+    order: Order
+    schedule: Schedule
+    _reports: dict[str, Report] = field(factory=dict)  # the last one of each process
+
+    def run(self) -> tuple[Report, ...]:
+        """All that they have reported."""
+        forks, order = self.processes.first, self.order
+        while True:
+            pid = forks.start(order)
+            status = forks.wait(pid)
+            report = self._read(order, status)
+            if os.WIFSTOPPED(status):
+                self._overtake(forks, pid, order)
+            if not os.WIFSIGNALED(status):
+                return tuple(self._reports.values())
+            died_at = self._strike(report).point
+            forks = self.processes.others
+            order = self._next(report.memory, submits=died_at.what == "storage: submit")
+
+    def _overtake(self, forks: Forks, zombie: int, its_order: Order) -> None:
+        """Another process takes the run over; then the one that stands still goes on, and finds out."""
+        report = self._reports[its_order.report]
+        injury = self._strike(report)
+        at_once = injury.fault == "lease"
+        others, order = (
+            self.processes.others,
+            self._next(report.memory, takes_over=run_of(injury.point), stands=at_once),
+        )
+        rival = others.start(order)
+        meanwhile = self._read(order, others.wait(rival)).memory
+        pass_memory(meanwhile, its_order)
+        forks.go_on(zombie)
+        left = self._read(its_order, forks.wait(zombie)).memory
+        if at_once:
+            pass_memory(evolve(meanwhile, now_ms=max(meanwhile.now_ms, left.now_ms)), order)
+            others.go_on(rival)
+            self._read(order, others.wait(rival))
+
+    def _next(self, memory: Memory, *, submits: bool = False, takes_over: str = "", stands: bool = False) -> Order:
+        report = self.processes.next_report()
+        return evolve(self.order, memory=memory, report=report, submits=submits, takes_over=takes_over, stands=stands)
+
+    def _read(self, order: Order, status: int) -> Report:
+        """What a process has reported that stands still, or has ended, with this status."""
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) != signal.SIGKILL:
+            raise RuntimeError(f"a process of the real tier was ended by signal {os.WTERMSIG(status)}")
+        report = self._reports[order.report] = Report.read(order.report)
+        if report.error:
+            raise RuntimeError(f"a process of the real tier has failed:\n{report.error}")
+        return report
+
+    def _strike(self, report: Report) -> Injury:
+        """The fault that has happened last."""
+        strikes = [injury for injury in self.schedule if not is_of_scenario(injury)]
+        return strikes[report.memory.struck - 1]
+
+
+def _aftermath(reports: Sequence[Report], storage: Storage, world: Hashable) -> Aftermath:
+    return Aftermath(
+        storage,
+        max(report.memory.now_ms for report in reports),
+        [text for report in reports for text in report.wrong],
+        {pair for report in reports for pair in report.undoable},
+        max(report.calls_after_cancel for report in reports),
+        world,
+    )

@@ -1,109 +1,109 @@
-"""A process of the real tier: it runs a task on disk, and kills or stops itself at a named point.
+"""A process of the real tier: it advances a run in virtual time, and kills or stops itself at a named point.
 
-Started as `python -m flowkit_testing.real_child ORDER` by `flowkit_testing.real`.
+It does what a trial in one process does, by the same code. Only what dies is a real process, which takes with it all
+that it had in its memory, and what it leaves is what a real storage has.
 """
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import importlib.util
 import json
 import os
 import signal
 import sys
+import traceback
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, TypeVar
 
-from attrs import asdict, define, evolve, field, frozen
+from attrs import define, field
 
-from flowkit import Flow
-from flowkit.documents import decode_input, encode_input
-from flowkit.effects import Effect
-from flowkit.engine import Engine
-from flowkit.journal import Past
-from flowkit.records import NewRun
+from flowkit.codec import JsonCodec
 from flowkit.registry import TaskSpec, tasks
-from flowkit.run import Run
 from flowkit.storage import Storage, open_storage
-from flowkit_testing.forward import Forward
-from flowkit_testing.points import Injury, describe_effect, schedule_of
-from flowkit_testing.subject import RUN_ID
+from flowkit_testing.injector import Injector
+from flowkit_testing.points import Injury, schedule_of
+from flowkit_testing.process import Process
+from flowkit_testing.real_order import Counted, Memory, Order, Report, memory_of
+from flowkit_testing.subject import Subject, in_scenario
+from flowkit_testing.trial import Origin, Trial, is_of_scenario
+from flowkit_testing.watch import Attempt
 
-_T = TypeVar("_T")
-REACHED = b"flowkit: the point was reached\n"
-
-
-@frozen
-class Order:
-    """What such a process is to do."""
-
-    url: str
-    module: str
-    file: str
-    task: str
-    args: list[Any]  # as JSON
-    token: str  # of the one fault; "" for none
-    lease_s: int
-
-
-def encode_order(order: Order) -> str:
-    """An order as an argument of a command."""
-    return json.dumps(asdict(order))
+PATIENCE_S = 120
 
 
 @define(eq=False)
-class Striking:
-    """The probe of an engine and a guard before its storage: counts points, and strikes at one."""
+class RealTrial(Trial):
+    """A trial whose faults are signals, and which goes on from what other processes have left."""
 
-    injury: Injury | None
-    _counts: Counter[tuple[str, str]] = field(factory=Counter)
+    order: Order = field(kw_only=True)
+    _planned: int = 0
 
-    def pass_by(self, what: str, when: str) -> None:
-        """A point is passed."""
-        self._counts[what, when] += 1
-        injury = self.injury
-        if injury is None or (what, when) != (injury.point.what, injury.point.when):
-            return
-        if self._counts[what, when] == injury.point.nth:
-            os.write(1, REACHED)
-            os.kill(os.getpid(), signal.SIGKILL if injury.fault == "crash" else signal.SIGSTOP)
+    def _counted(self, storage: Storage) -> Storage:
+        """As it is: other processes are given fences, too, and nothing is made again from a log."""
+        return storage
 
-    def before(self, run: Run, effect: Effect) -> Effect:
-        """An effect is about to be performed."""
-        self.pass_by(describe_effect(run.id, effect), "before")
-        return effect
+    def _go(self, origin: Origin | None) -> None:
+        order, lab = self.order, self.lab
+        lab.on_seats = False  # a process that stands still does so as a whole
+        self._planned = len(self._left)
+        self._recall(order.memory)
+        if order.takes_over:
+            lab.take_over(order.takes_over)
+            if order.stands:
+                self._stand_still()
+        super()._go(origin)
 
-    def after(self, run: Run, effect: Effect, answer: object) -> object:
-        """An effect was performed."""
-        self.pass_by(describe_effect(run.id, effect), "after")
-        return answer
+    def _strike(self, process: Process, injury: Injury) -> None:
+        match injury.fault:
+            case "crash":
+                self._note(injury)
+                self.report().write(self.order.report)
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "stop" | "lease":
+                self._note(injury)
+                self._stand_still()
+                self.lab.retired = True  # it ends what it is at; the rest is for whoever has taken over
+            case _:
+                super()._strike(process, injury)
 
-    def failed(self, run: Run, effect: Effect, error: BaseException) -> None:
-        """An effect raised."""
+    def _stand_still(self) -> None:
+        self.report().write(self.order.report)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._recall(memory_of(json.loads(self.order.go_on.read_text(encoding="utf-8"))))
 
-    def recalled(self, run: Run, past: Past) -> None:
-        """The journal answers a call."""
+    def _recall(self, memory: Memory) -> None:
+        """Know what was stored and seen by the processes before this one."""
+        self.lab.clock.move_to(memory.now_ms)
+        self.lab.ledger.read(self.storage.behind, memory.fences)
+        self.watch.recall(_counter(memory.begun), _counter(memory.allowed))
+
+    def report(self) -> Report:
+        """What has come of it so far."""
+        memory = Memory(
+            self.order.memory.struck + self._planned - len(self._left),
+            self.lab.clock.now_ms(),
+            _counted(self.watch.begun),
+            _counted(self.watch.allowed),
+            self.lab.ledger.fences,
+        )
+        undoable = sorted(self.watch.undoable)
+        return Report(memory, self.seen_wrong(), list(self.timeline()), undoable, self.watch.calls_after_cancel)
 
 
-class Guarded(Forward):
-    """A storage whose calls are points too."""
-
-    def __init__(self, storage: Storage, striking: Striking) -> None:
-        super().__init__(storage)
-        self._striking = striking
-
-    def through(self, operation: str, call: Callable[[Storage], _T]) -> _T:
-        """Make a call."""
-        self._striking.pass_by(f"storage: {operation}", "before")
-        answer = call(self._storage)
-        self._striking.pass_by(f"storage: {operation}", "after")
-        return answer
+def _counter(counted: Counted) -> Counter[Attempt]:
+    return Counter({(run_id, key, number): times for run_id, key, number, times in counted})
 
 
-def _task(order: Order) -> TaskSpec:
-    """Load the module that defines the task, under the name that it had."""
+def _counted(counter: Counter[Attempt]) -> Counted:
+    return [(run_id, key, number, times) for (run_id, key, number), times in counter.items()]
+
+
+def find_task(order: Order) -> TaskSpec:
+    """Load the module that defines the task, under the name that it had.
+
+    Raises:
+        LookupError: it defines none of this id when it is loaded.
+    """
     try:
         loaded = importlib.import_module(order.module)
     except ImportError:
@@ -116,28 +116,38 @@ def _task(order: Order) -> TaskSpec:
         sys.modules[order.module] = module
         found.loader.exec_module(module)
     spec = tasks.find(order.task)
-    assert spec is not None, f"{order.file} does not define task {order.task!r}"
+    if spec is None:
+        raise LookupError(
+            f"{order.file} does not define task {order.task!r} when it is imported: define it at the module's top level"
+        )
     return spec
 
 
-def _new_run(engine: Engine, spec: TaskSpec, args: tuple[object, ...]) -> NewRun:
-    new = engine.new_run(spec, args, {}, run_id=RUN_ID, grant=engine.grant())
-    return evolve(new, input=encode_input(engine.codec, evolve(decode_input(engine.codec, new.input), seed=RUN_ID)))
+def work(order: Order) -> None:
+    """Do as told, and report."""
+    signal.alarm(PATIENCE_S)
+    try:
+        trial = _trial(order)
+        trial.run()
+        report = trial.report()
+        trial.close()
+    except BaseException:  # noqa: BLE001  # whoever gave the order is told
+        report = Report(order.memory, error=traceback.format_exc())
+    report.write(order.report)
 
 
-def main(order: Order) -> None:
-    """Run the task to its end, or to the point."""
-    spec = _task(order)
-    striking = Striking(schedule_of(order.token)[0] if order.token else None)
-    with Flow(Guarded(open_storage(order.url), striking), worker=False, lease=order.lease_s) as flow:
-        engine = flow.engine
-        engine.probe = striking
-        new = _new_run(engine, spec, tuple(engine.codec.from_json(arg, object) for arg in order.args))
-        if spec.is_async:
-            asyncio.run(engine.run_to_end_async(new))
-        else:
-            engine.run_to_end(new)
-
-
-if __name__ == "__main__":
-    main(Order(**json.loads(sys.argv[1])))
+def _trial(order: Order) -> RealTrial:
+    schedule, codec = schedule_of(order.token), JsonCodec()
+    subject = Subject(
+        find_task(order),
+        tuple(codec.from_json(arg, object) for arg in order.args),
+        {name: codec.from_json(arg, object) for name, arg in order.kwargs.items()},
+        lambda: open_storage(order.url),
+        Injector(by_attempt=True),
+        codec,
+        events=tuple((name, codec.from_json(payload, object)) for name, payload in order.events),
+    )
+    scenario = tuple(injury for injury in schedule if is_of_scenario(injury))
+    strikes = tuple(injury for injury in schedule if not is_of_scenario(injury))
+    ahead = (*scenario, *strikes[order.memory.struck :])
+    return RealTrial(in_scenario(subject, scenario), ahead, resubmit=order.submits, order=order)

@@ -13,6 +13,7 @@ from flowkit.events import event_message
 from flowkit.journal import Past
 from flowkit.records import Exactly, Exists, Grant, NewRun
 from flowkit.run import Run
+from flowkit.storage import Storage
 from flowkit_testing.bystander import Bystander
 from flowkit_testing.checks import Check
 from flowkit_testing.fences import CountedFences
@@ -66,6 +67,7 @@ class Trial:
     schedule: Schedule = ()
     watch_states: bool = False
     known: Mapping[Hashable, object] | None = None  # states that have been resumed from: no need to do so again
+    resubmit: bool = False  # whoever began it does not know that the run is there
     passed: list[Passed] = field(factory=list)
     wrong: list[str] = field(factory=list)
     left_state: Hashable = None  # the known state that the last crash has left behind
@@ -79,13 +81,17 @@ class Trial:
     _passing: Passing = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._left = [injury for injury in self.schedule if injury.fault not in {"fail", "late"}]
-        self._storage = LoggedStorage(CountedFences(self.subject.make_storage()))
+        self._left = [injury for injury in self.schedule if not is_of_scenario(injury)]
+        self._storage = LoggedStorage(self._counted(self.subject.make_storage()))
         self._watched = Watched(self._storage, self.subject.states)
         self._passing = Passing(self.subject.injector, self._on_point)
         self.lab = Lab(self._storage, self, codec=self.subject.codec)
         self.lab.on_seats = self.subject.world is not None or any(injury.fault == "stop" for injury in self._left)
         self.watch = Watch(self.lab.ledger, self.wrong)
+
+    def _counted(self, storage: Storage) -> Storage:
+        """With fences that are the same whenever the same calls are made."""
+        return CountedFences(storage)
 
     @property
     def changes(self) -> Sequence[Change]:
@@ -115,7 +121,8 @@ class Trial:
         bystander = Bystander.beside(self._storage.behind, lab.clock.now_ms())
         try:
             self._go(origin)
-            self.wrong.extend(bystander.changes(lab.clock.now_ms()))
+            if not lab.retired:  # else whoever has taken over looks
+                self.wrong.extend(bystander.changes(lab.clock.now_ms()))
             self.wrong.extend(self._resumed_twice())
             if subject.world is not None:
                 self.world_after = subject.world.seen()
@@ -139,7 +146,7 @@ class Trial:
                 self.wrong.append(
                     "the storage holds something else after the same calls: what is resumed is not the run"
                 )
-        if self._storage.load(RUN_ID, 0, 0) is None:
+        if self.resubmit or self._storage.load(RUN_ID, 0, 0) is None:
             lab.submit(subject.spec, subject.args, subject.kwargs)
         for number, (name, payload) in enumerate(subject.events):
             message = event_message(subject.codec, name, payload, f"explored-{number}", lab.clock.now_ms())
@@ -252,15 +259,12 @@ class Trial:
                 self.passed.append(Passed(point, self._now(), len(self.changes), self.lab.clock.now_ms()))
 
     def _strike(self, process: Process, injury: Injury) -> None:
-        self._passing.counts.clear()
-        self.watch.injured(superseded=injury.fault in {"lease", "stop"})
-        run_id, _, what = injury.point.what.rpartition(": ")
-        self.lab.trace.add(What.INJECTED, Call(run_id, "", f"{injury.fault} {injury.point.when} {what}", 1))
+        self._note(injury)
         match injury.fault:
             case "lease":
-                self.lab.take_over(_run_of(injury.point))
+                self.lab.take_over(run_of(injury.point))
             case "stop":
-                self.lab.take_over(_run_of(injury.point))
+                self.lab.take_over(run_of(injury.point))
                 process.stop()
             case "cancel":
                 self.watch.cancelled = True
@@ -271,6 +275,13 @@ class Trial:
                 raise process.die(str(injury))
             case _:
                 raise AssertionError(injury)  # the others are no strikes
+
+    def _note(self, injury: Injury) -> None:
+        """A fault happens now."""
+        self._passing.counts.clear()
+        self.watch.injured(superseded=injury.fault in {"lease", "stop"})
+        run_id, _, what = injury.point.what.rpartition(": ")
+        self.lab.trace.add(What.INJECTED, Call(run_id, "", f"{injury.fault} {injury.point.when} {what}", 1))
 
     def _now(self) -> Hashable:
         """What is stored now, and what the world is like."""
@@ -284,5 +295,11 @@ def shortened(schedule: Schedule, left_out: int) -> Schedule:
     return tuple(injury for at, injury in enumerate(schedule) if at != left_out)
 
 
-def _run_of(point: Point) -> str:
+def is_of_scenario(injury: Injury) -> bool:
+    """True if it belongs to the scenario: it holds from the start, and for all processes."""
+    return injury.fault in {"fail", "late"}
+
+
+def run_of(point: Point) -> str:
+    """The run that a point is in."""
     return point.what.partition(": ")[0]

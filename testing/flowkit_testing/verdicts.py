@@ -105,8 +105,7 @@ def _differences(after: Aftermath, ended: dict[str, Settled], standard: Standard
         return
     if after.world != standard.world:
         yield Check.WORLD.broken(
-            "the world is not what it is without the fault\n"
-            + _difference(after.world, standard.world)
+            "the world is not what it is without the fault\n" + _difference(after.world, standard.world)
         )
 
 

@@ -18,7 +18,8 @@ from flowkit_testing.process import Moment, Process
 from flowkit_testing.subject import RUN_ID
 
 _UNDO_MARK = undo_key("")
-_Attempt = tuple[str, str, int]  # run, key, number
+Attempt = tuple[str, str, int]
+"""Run, key and number."""
 
 
 @define(eq=False)
@@ -28,13 +29,18 @@ class Watch:
     ledger: Ledger
     wrong: list[str] = field(factory=list)
     undoable: set[tuple[str, str]] = field(factory=set)  # run and key of steps that have an undo
-    begun: Counter[_Attempt] = field(factory=Counter)
-    _allowed: Counter[_Attempt] = field(factory=Counter)
+    begun: Counter[Attempt] = field(factory=Counter)
+    allowed: Counter[Attempt] = field(factory=Counter)
     cancelled: bool = False  # the run was told to stop
     heard: bool = False  # and the answer to a commit of it has said so
     calls_after_cancel: int = 0
     _superseded: int = 0
     _running: dict[int, tuple[Process, Run, Invoke]] = field(factory=dict)  # by the identity of the effect
+
+    def recall(self, begun: Counter[Attempt], allowed: Counter[Attempt]) -> None:
+        """Know what was seen by another one, before."""
+        self.begun |= begun
+        self.allowed |= allowed
 
     def before(self, moment: Moment) -> None:
         """An effect is about to be performed."""
@@ -64,7 +70,7 @@ class Watch:
         if effect.undoable:
             self.undoable.add((run_id, key))
         if self.ledger.is_superseded(moment.run.writer.lease):  # it does not know, and can record nothing of this
-            self._allowed[run_id, key, effect.attempt] += 1
+            self.allowed[run_id, key, effect.attempt] += 1
             return
         if self.ledger.has_outcome(run_id, key):
             self._say(Check.DONE_ONCE, f"D2: step {effect.name!r} ({key}) was completed and ran again")
@@ -105,12 +111,12 @@ class Watch:
         self._superseded += superseded
         for run_id, key, attempt in self.begun:
             if not self.ledger.has_outcome(run_id, key) and self.ledger.attempts.get((run_id, key), 0) < attempt:
-                self._allowed[run_id, key, attempt] += 1
+                self.allowed[run_id, key, attempt] += 1
 
     def repeated(self) -> Iterator[str]:
         """Attempts that were made again though no fault came between their effect and its commit."""
         for attempt, times in self.begun.items():
-            if times > 1 + self._allowed[attempt] + self._superseded:
+            if times > 1 + self.allowed[attempt] + self._superseded:
                 run_id, key, number = attempt
                 yield Check.EFFECTS.broken(
                     f"attempt {number} of operation {key} of run {run_id!r} was made {times} times"

@@ -326,3 +326,33 @@ def test_steps_by_their_number(harness: Harness) -> None:
 
     harness.crash("sleep#2", at="after_commit")
     assert harness.run(twice).ok
+
+
+def test_an_error_that_is_raised_twice_is_two_errors(harness: Harness) -> None:
+    """Two attempts that fail alike end in one group, each with the note that names it."""
+
+    @step
+    def book(number: int) -> int:
+        return number
+
+    @book.compensate
+    def unbook(number: int) -> None:
+        """The undo."""
+
+    @step(attempts=1)
+    def broken() -> None:
+        raise ValueError
+
+    @task
+    def trip() -> None:
+        book(1)
+        book(2)
+        broken()
+
+    harness.fail("undo of book", OSError("closed"))
+    run = harness.run(trip)
+
+    assert isinstance(run.error, ExceptionGroup)
+    notes = [error.__notes__ for error in run.error.exceptions[1:]]
+    assert len(notes) == 2
+    assert notes[0] != notes[1]

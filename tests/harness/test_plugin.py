@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from flowkit_testing.points import Injury, Point, token_of
+
 pytest_plugins = ("pytester",)
 
 FILE = """
@@ -83,6 +85,8 @@ def test_on_several_storages(pytester: pytest.Pytester) -> None:
         pytester,
         """
 import pytest
+
+from flowkit_testing.points import Injury, Point, token_of
 
 @pytest.mark.parametrize("at", ["before_effect", "after_commit"])
 def test_it(harness, at):
@@ -165,6 +169,8 @@ BESIDE = """
 import asyncio
 import pytest
 
+from flowkit_testing.points import Injury, Point, token_of
+
 @pytest.mark.parametrize("number", range(3))
 def test_sync(harness, number):
     harness.crash("add#2", at="before_commit")
@@ -207,3 +213,19 @@ def test_beside_other_plugins(options: tuple[str, ...], mark: str, pytester: pyt
         pytester.makepyprojecttoml('[tool.pytest]\nfilterwarnings = ["error"]\n')
     result = pytester.runpytest_subprocess(*options)
     result.assert_outcomes(passed=10 if "--flowkit-storage=memory,redis" in options else 5)
+
+
+def test_real_processes_and_a_token(pytester: pytest.Pytester) -> None:
+    """`--flowkit-real` tries schedules in processes that are killed, and with a token that one alone."""
+    _write(
+        pytester,
+        """
+def test_it(harness):
+    found = harness.explore(twice, 2)
+    print(found.real, "of", len(found.tried))
+    assert found.real == len(found.tried) == 1
+""",
+    )
+    token = token_of((Injury("crash", Point("run-1: invoke add (2), attempt 1", "after")),))
+    result = pytester.runpytest("-p", "no:randomly", "--flowkit-real", f"--flowkit-replay={token}")
+    result.assert_outcomes(passed=1)

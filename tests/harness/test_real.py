@@ -1,82 +1,189 @@
-"""The real tier: SIGKILL and SIGSTOP in processes on disk come to the verdicts of the pretended ones."""
+"""The real tier: SIGKILL and SIGSTOP in processes that share a storage come to the verdicts of the pretended ones."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
-from flowkit import step, task
+from flowkit import task
+from flowkit.codec import JsonCodec
 from flowkit.memory import MemoryStorage
+from flowkit.tasks import Runnable
 from flowkit_testing import Harness
 from flowkit_testing.corpus import CASES
-from flowkit_testing.points import Injury, Point, token_of
+from flowkit_testing.exploration import Exploration
+from flowkit_testing.faults import Fail
+from flowkit_testing.for_real import confirm_for_real, replay_for_real
+from flowkit_testing.forks import Processes
+from flowkit_testing.injector import Injector
+from flowkit_testing.points import Injury, Point, Schedule, token_of
 from flowkit_testing.real import RealTier
+from flowkit_testing.servers import Server
+from flowkit_testing.subject import Subject, World
+from flowkit_testing.which import which
+from tests.harness import unsafe_tasks
 
+Tier = Callable[..., RealTier]
 cases = {case.name: case for case in CASES}
-_memory: dict[str, int] = {}
 
 
-@step
-def remember(number: int) -> int:
-    """Leaves something in the process, which a replay does not do again."""
-    _memory["remembered"] = number
-    return number
+def killed(what: str, when: str = "before", nth: int = 1) -> Injury:
+    """A crash."""
+    return Injury("crash", Point(what, "before" if when == "before" else "after", nth))
 
 
-@step
-def tell(number: int) -> int:
-    """Gives back what it gets."""
-    return number
+@pytest.fixture
+def on_disk(tmp_path: Path, flowkit_processes: Processes) -> Tier:
+    """Makes a real tier of a task, on disk."""
+    numbers = itertools.count()
+
+    def make(task: Runnable[..., object], *args: object, world: World | None = None) -> RealTier:
+        subject = Subject(task.spec, args, {}, MemoryStorage, Injector(by_attempt=True), JsonCodec(), world)
+        return RealTier(subject, flowkit_processes, lambda: f"disk:{tmp_path / f's{next(numbers)}'}?durability=process")
+
+    return make
 
 
-@task(id="real-relies-on-the-process")
-def relies_on_the_process(number: int) -> int:
-    """Reads what a step has left in the process."""
-    _memory.pop("remembered", None)
-    remember(number)
-    tell(1)
-    return _memory.get("remembered", 0)
+def pretended(task: Runnable[..., object], *args: object, replay: Schedule | None = None) -> Exploration:
+    """The same in one process."""
+    harness = Harness(MemoryStorage(), replay=None if replay is None else token_of(replay))
+    return harness.explore(task, *args)
 
 
-SAMPLE = [
-    ("chain", Injury("crash", Point("run-1: invoke add (2), attempt 1", "after"))),
-    ("saga", Injury("crash", Point("storage: commit", "after", 7))),
-    ("async-chain", Injury("stop", Point("run-1: record step add_later (2) done", "before"))),
+SAMPLE: list[tuple[str, Schedule]] = [
+    ("chain", (killed("run-1: invoke add (2), attempt 1", "after"),)),
+    ("chain", (killed("storage: submit", "after"), killed("storage: commit", "before", 3), killed("storage: claim"))),
+    ("saga", (killed("storage: commit", "after", 7),)),
+    ("async-chain", (Injury("stop", Point("run-1: record step add_later (2) done", "before")),)),
+    ("async-chain", (Injury("lease", Point("run-1: record step add_later (2) done", "before")),)),
+    ("chain", (Injury("lost_ack", Point("storage: commit", "before", 2)),)),
+    ("sleeps", (killed("run-1: end suspend"), killed("run-1: record sleep sleep (3) done", "after"))),
+]
+"""Processes that are killed once, thrice, stopped, overtaken; an answer that is lost; a timer of hours."""
+
+
+@pytest.mark.parametrize(("name", "schedule"), SAMPLE, ids=str)
+def test_a_sample_of_the_corpus(name: str, schedule: Schedule, on_disk: Tier) -> None:
+    """The same token strikes at the same points in both tiers, and the run ends as if nothing had been."""
+    case = cases[name]
+    here = pretended(case.task, *case.args, replay=schedule)
+    verdict = on_disk(case.task, *case.args).run(schedule)
+
+    assert [tried.verdict for tried in here.tried] == ["passed"]
+    assert verdict.reached
+    assert not verdict.wrong
+
+
+UNSAFE = [
+    unsafe_tasks.appends,
+    unsafe_tasks.counts,
+    unsafe_tasks.looks,
+    unsafe_tasks.registers_late,
+    unsafe_tasks.remembers,
 ]
 
 
-@pytest.mark.parametrize(("name", "injury"), SAMPLE, ids=str)
-def test_a_sample_of_the_corpus(name: str, injury: Injury, tmp_path: Path) -> None:
-    """Killed there, or stopped, overtaken and woken, a run ends as in the pretended tier: as if nothing had been."""
-    case = cases[name]
-    harness = Harness(MemoryStorage(), replay=token_of((injury,)))
-    pretended = harness.explore(case.task, *case.args)
-    harness.close()
-    tier = RealTier(case.task.spec, case.args, tmp_path)
-    verdict = tier.run((injury,), tier.reference())
+@pytest.mark.parametrize("unsafe", UNSAFE, ids=lambda unsafe: unsafe.spec.id)
+def test_what_is_unsafe_there_is_unsafe_here(unsafe: Runnable[[str], object], on_disk: Tier, tmp_path: Path) -> None:
+    """The smallest counterexample of the pretended tier is one for the real tier, by the same checks."""
+    file = tmp_path / "world"
+    file.touch()
+    world = World(lambda: unsafe_tasks.lines(str(file)), lambda: file.write_text(""))
+    found = Harness(MemoryStorage()).explore(unsafe, str(file), world=world.look, reset=world.reset)
+    assert found.smallest is not None
+
+    verdict = on_disk(unsafe, str(file), world=world).run(found.smallest.schedule)
+
     assert verdict.reached
-    assert (not verdict.wrong) is pretended.safe is True, verdict.wrong
+    assert set(found.smallest.wrong) <= set(verdict.wrong)
 
 
-def test_an_unsafe_workflow_is_unsafe_here_too(tmp_path: Path) -> None:
-    """What a process keeps for itself is gone with it, in both tiers."""
-    injury = Injury("crash", Point("run-1: invoke tell (2), attempt 1", "before"))
-    tier = RealTier(relies_on_the_process.spec, (3,), tmp_path)
-    verdict = tier.run((injury,), tier.reference())
+@pytest.mark.parametrize("unsafe", [unsafe_tasks.keeps, unsafe_tasks.iterates], ids=lambda unsafe: unsafe.spec.id)
+def test_what_only_real_processes_show(unsafe: Runnable[[str], object], on_disk: Tier, tmp_path: Path) -> None:
+    """What a process keeps in its memory, and the order of its sets, is gone with it; a pretended one keeps both."""
+    file = tmp_path / "world"
+    found = pretended(unsafe, str(file))
+    assert found.safe
+
+    confirm_for_real(found, on_disk(unsafe, str(file)), most=3)
+
+    assert found.smallest is not None
+    assert found.smallest.wrong[0] == "in real processes only:"
+
+
+@pytest.mark.parametrize(
+    ("name", "schedule"),
+    [
+        ("chain", (killed("storage: commit", "before", 2), killed("run-1: invoke add (4), attempt 1", "after"))),
+        ("saga", (killed("storage: commit", "after", 7),)),
+        ("async-chain", (Injury("stop", Point("run-1: record step add_later (2) done", "before")),)),
+    ],
+    ids=str,
+)
+def test_on_redis(
+    name: str, schedule: Schedule, flowkit_redis_server: Server, flowkit_processes: Processes, tmp_path: Path
+) -> None:
+    """Workers that are killed and stopped leave a server that stays up with what it takes to go on."""
+    case, numbers = cases[name], itertools.count()
+    subject = Subject(case.task.spec, case.args, {}, MemoryStorage, Injector(by_attempt=True), JsonCodec())
+    tier = RealTier(
+        subject, flowkit_processes, lambda: f"{flowkit_redis_server.url}?namespace={tmp_path.name}-{next(numbers)}"
+    )
+
+    verdict = tier.run(schedule)
+
     assert verdict.reached
-    assert any("has another result than without the fault" in text for text in verdict.wrong)
+    assert not verdict.wrong
 
 
-def test_a_point_that_is_not_there(tmp_path: Path) -> None:
+def test_a_failing_step_in_real_processes(on_disk: Tier) -> None:
+    """A scenario holds in each of the processes: here the undo of a step fails, and the process is killed after it."""
+    case = cases["saga"]
+    scenario = Injury("fail", Point("undo of book", "before"))
+    [tried] = replay_for_real(on_disk(case.task, *case.args), [(scenario, killed("storage: commit", "after", 8))]).tried
+
+    assert tried.verdict == "passed"
+
+
+def test_a_point_that_is_not_there(on_disk: Tier) -> None:
     """It is told that nothing was hit."""
-    tier = RealTier(cases["nothing"].task.spec, (), tmp_path)
     nowhere = Injury("stop", Point("run-1: invoke nothing (9), attempt 1", "before"))
-    assert not tier.run((nowhere,)).reached
+    found = replay_for_real(on_disk(cases["nothing"].task), [(nowhere,)])
+
+    assert found.unreached == [(nowhere,)]
 
 
-def test_other_faults_are_refused(tmp_path: Path) -> None:
-    """It kills and stops; a lost answer is for the first tier."""
-    tier = RealTier(cases["nothing"].task.spec, (), tmp_path)
-    with pytest.raises(ValueError, match="one crash or one stop"):
-        tier.run((Injury("lost_ack", Point("storage: commit", "before")),))
+def test_what_cannot_be_real_is_refused(on_disk: Tier, tmp_path: Path) -> None:
+    """What another process cannot know is told with the remedy: local tasks, faults of the test, worlds in memory."""
+
+    @task(id="real-local")
+    def local() -> None:
+        """Known here only."""
+
+    chain = on_disk(cases["chain"].task, 5)
+    stop = Injury("stop", Point("run-1: body", "before"))
+    failing = Injector([Fail(which("add"), None, None, error=OSError())])
+    seen: list[int] = []
+    not_shared = on_disk(unsafe_tasks.appends, str(tmp_path / "w"), world=World(seen.copy, seen.clear))
+
+    with pytest.raises(ValueError, match="'real-local' is defined inside of a function"):
+        on_disk(local)
+    with pytest.raises(ValueError, match=r"fail\('add'.*\) is known to this process only"):
+        RealTier(evolve(chain.subject, injector=failing), chain.processes, chain.make_url)
+    with pytest.raises(ValueError, match="the last fault"):
+        chain.run((stop, killed("run-1: body")))
+    with pytest.raises(AssertionError, match="Let the steps write to files"):
+        not_shared.run(())
+
+
+def test_a_process_that_cannot_do_it_says_why(on_disk: Tier) -> None:
+    """What a process of the tier fails with is told by whoever has asked for it."""
+    tier = on_disk(cases["chain"].task, 5)
+    tier.make_url = lambda: "nowhere:"
+
+    with pytest.raises(RuntimeError, match="nowhere"):
+        tier.run(())

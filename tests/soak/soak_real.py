@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from flowkit.memory import MemoryStorage
+from flowkit.tasks import Runnable
 from flowkit_testing import Harness
 from flowkit_testing.corpus import CASES, Case
-from flowkit_testing.points import Injury
+from flowkit_testing.exploration import Exploration
+from flowkit_testing.forks import Processes
 from flowkit_testing.real import RealTier
+from flowkit_testing.subject import Subject
+from tests.harness import unsafe_tasks
+from tests.harness.test_real import UNSAFE
 
-# Timers of hours, and results that depend on what is done first, are for virtual time.
-WAITS = ("nap", "sleep", "long", "told", "items", "waiting", "event", "timer", "delay", "wait-for", "triggering")
-QUICK = [case for case in CASES if not case.racing and not any(word in case.name for word in WAITS)]
-EVERY = 4  # of the points of a workflow, one in so many
+DETERMINED = [case for case in CASES if not case.racing]  # threads and clocks may let the others end otherwise
 
 
-@pytest.mark.parametrize("case", QUICK, ids=lambda case: case.name)
-def test_verdicts_are_the_same(case: Case, tmp_path: Path) -> None:
-    """Each sampled point: killed there, the run ends as it does when its process only pretends to die."""
-    harness = Harness(MemoryStorage())
-    found = harness.explore(case.task, *case.args, faults=("crash", "lease"))
+@pytest.fixture
+def real(tmp_path: Path, flowkit_processes: Processes) -> Callable[[Subject], RealTier]:
+    """Tries subjects in processes, on disk."""
+    numbers = itertools.count()
+    return lambda subject: RealTier(
+        subject, flowkit_processes, lambda: f"disk:{tmp_path / f's{next(numbers)}'}?durability=process"
+    )
+
+
+def differences(found: Exploration) -> list[str]:
+    """Where the tiers disagree."""
+    assert found.real
+    return [note for note in found.notes if note.endswith("in real processes")]
+
+
+@pytest.mark.parametrize("case", DETERMINED, ids=lambda case: case.name)
+def test_verdicts_are_the_same(case: Case, real: Callable[[Subject], RealTier]) -> None:
+    """Each sampled schedule: killed, stopped or overtaken there, a run ends as when its process only pretends to be."""
+    harness = Harness(MemoryStorage(), real=real)
+    found = harness.explore(case.task, *case.args)
     harness.close()
-    tier = RealTier(case.task.spec, case.args, tmp_path)
-    reference = tier.reference()
-    sampled = [
-        tried
-        for tried in found.tried
-        if isinstance(tried.schedule[-1], Injury) and tried.schedule[-1].fault in {"crash", "stop"}
-    ][::EVERY]
-    for tried in sampled:
-        verdict = tier.run(tried.schedule[-1:], reference)
-        if verdict.reached:
-            assert (not verdict.wrong) is (tried.verdict in {"passed", "equal"}), (tried, verdict.wrong)
+
+    found.assert_safe()
+    assert not differences(found)
+
+
+@pytest.mark.parametrize("unsafe", UNSAFE, ids=lambda unsafe: unsafe.spec.id)
+def test_what_is_unsafe_is_so_in_both(
+    unsafe: Runnable[[str], object], real: Callable[[Subject], RealTier], tmp_path: Path
+) -> None:
+    """Each sampled schedule that breaks a workflow in one process breaks it in real ones, and no other does."""
+    file = tmp_path / "world"
+    harness = Harness(MemoryStorage(), real=real)
+    found = harness.explore(
+        unsafe, str(file), world=lambda: unsafe_tasks.lines(str(file)), reset=lambda: file.write_text("")
+    )
+    harness.close()
+
+    assert not found.safe
+    assert not differences(found)
+    assert not any("in real processes only:" in each.wrong for each in found.violations)
