@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
-import shlex
-import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
-import trustme
 
 from flowkit import Flow, task
 from flowkit.errors import StorageError
 from flowkit.records import AnyOf, Grant, NewRun, RunQuery
 from flowkit.storage import Storage
 from flowkit_redis import RedisStorage, redis_storage
-from flowkit_testing.clusters import Cluster
 from flowkit_testing.contract.claiming import Claiming
 from flowkit_testing.contract.committing import Committing
 from flowkit_testing.contract.keeping import Purging, Values
@@ -30,33 +24,13 @@ from flowkit_testing.contract.messages import Sending
 from flowkit_testing.contract.reading import Listing, Loading
 from flowkit_testing.contract.waiting import Waiting
 from flowkit_testing.servers import Server
+from tests.redis.rule import PASSWORD, QUOTED, limited
+from tests.redis.tls import Certificates, TlsFront
 
-DOCS = Path(__file__).parents[2] / "docs" / "redis-security.md"
-PASSWORD = "p@ss/w:rd"  # noqa: S105  # it opens nothing
-QUOTED = "p%40ss%2Fw%3Ard"
 ANY = AnyOf(("task",))
 
 _numbers = count()
 _urls: list[str] = []
-
-
-def documented_rule(namespace: str) -> list[str]:
-    """The words of the rule in the docs, for a namespace."""
-    found = re.search(r"redis-cli ACL SETUSER (?P<rule>.*?)\n```", DOCS.read_text(), re.DOTALL)
-    assert found is not None
-    name, *words = shlex.split(found["rule"].replace("\\\n", " "))
-    assert name == "shop"
-    return [
-        namespace,
-        *(word.replace("{fk:shop:*", "{fk:" + namespace + "*").replace("password", PASSWORD) for word in words),
-    ]
-
-
-def limited(server: Server, namespace: str) -> str:
-    """Make the documented user; the URL of the server for it."""
-    answer = server.ask("ACL", "SETUSER", *documented_rule(namespace))
-    assert answer == b"+OK\r\n", answer
-    return server.url.replace("://", f"://{namespace}:{QUOTED}@")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,18 +80,6 @@ def test_another_namespace_is_refused() -> None:
     assert QUOTED not in str(caught.value)
 
 
-def test_a_cluster_under_the_rule(flowkit_redis_cluster: Cluster) -> None:
-    """The same rule on each node does for a Cluster."""
-    for node in flowkit_redis_cluster.nodes:
-        limited(node, "limited")
-    url = flowkit_redis_cluster.url.replace("://", f"://limited:{QUOTED}@")
-    storage = redis_storage(f"{url}?namespace=limited{next(_numbers)}")
-    storage.open()
-    storage.submit([NewRun(f"run-{number}", "task", b"") for number in range(20)])
-    assert len(storage.claim(Grant("worker", "token", 60_000), ANY, 20).leases) == 20
-    storage.close()
-
-
 def test_namespaces_do_not_see_each_other(flowkit_redis_server: Server) -> None:
     """X4: the same ids, tasks and keys, and each has its own."""
     one, other = (redis_storage(f"{flowkit_redis_server.url}?namespace=apart{name}") for name in ("", "-too"))
@@ -143,88 +105,6 @@ def test_namespaces_do_not_see_each_other(flowkit_redis_server: Server) -> None:
 
 
 # ---- TLS
-
-
-class TlsFront:
-    """Speaks TLS on a port of its own, and plainly with the server behind it.
-
-    Args:
-        port: the server's.
-        context: the certificate, and whether clients have to show one.
-    """
-
-    def __init__(self, port: int, context: ssl.SSLContext) -> None:
-        self._port = port
-        self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._sockets: list[socket.socket] = []
-        self._threads[0].start()
-
-    def close(self) -> None:
-        """Hang up on everyone."""
-        for each in (self._listener, *self._sockets):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-        for thread in self._threads:
-            thread.join(10)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                plain, _ = self._listener.accept()
-            except OSError:
-                return
-            self._start(self._serve, plain)
-
-    def _start(self, target: object, *args: object) -> None:
-        assert callable(target)
-        thread = threading.Thread(target=target, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _serve(self, plain: socket.socket) -> None:
-        try:
-            near = self._context.wrap_socket(plain, server_side=True)
-        except (OSError, ssl.SSLError):  # it was not convinced, or not convincing
-            plain.close()
-            return
-        far = socket.create_connection(("127.0.0.1", self._port))
-        self._sockets += [near, far]
-        self._start(_pass_on, far, near)
-        _pass_on(near, far)
-
-
-def _pass_on(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
-            sink.sendall(data)
-    for each in (source, sink):
-        with contextlib.suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
-
-
-class Certificates:
-    """An authority that nobody knows, a server's certificate, and a client's, in files."""
-
-    def __init__(self, folder: Path) -> None:
-        authority = trustme.CA()
-        self.ca = folder / "ca.pem"
-        self.client = folder / "client.pem"
-        authority.cert_pem.write_to_path(str(self.ca))
-        authority.issue_cert("client@example.org").private_key_and_cert_chain_pem.write_to_path(str(self.client))
-        self._authority = authority
-
-    def context(self, host: str = "127.0.0.1", *, mutual: bool = False) -> ssl.SSLContext:
-        """What a server at that host has."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._authority.issue_cert(host).configure_cert(context)
-        if mutual:
-            self._authority.configure_trust(context)
-            context.verify_mode = ssl.CERT_REQUIRED
-        return context
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,122 @@
+"""TLS before servers that have none, and certificates of an authority that nobody knows."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import trustme
+
+from flowkit_testing.servers import free_port
+
+
+class TlsFront:
+    """Speaks TLS on a port of its own, and plainly with the server behind it.
+
+    Args:
+        port: the server's.
+        context: the certificate, and whether clients have to show one.
+        renamed: ports that the server tells of, and those that are told instead: where their fronts are.
+    """
+
+    def __init__(self, port: int, context: ssl.SSLContext, renamed: Mapping[int, int] | None = None) -> None:
+        self._port = port
+        self._context = context
+        self._renamed = {_word(plain): _word(front) for plain, front in (renamed or {}).items()}
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._sockets: list[socket.socket] = []
+        self._threads[0].start()
+
+    def close(self) -> None:
+        """Hang up on everyone."""
+        for each in (self._listener, *self._sockets):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                plain, _ = self._listener.accept()
+            except OSError:
+                return
+            self._start(self._serve, plain)
+
+    def _start(self, target: object, *args: object) -> None:
+        assert callable(target)
+        thread = threading.Thread(target=target, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _serve(self, plain: socket.socket) -> None:
+        try:
+            near = self._context.wrap_socket(plain, server_side=True)
+        except (OSError, ssl.SSLError):  # it was not convinced, or not convincing
+            plain.close()
+            return
+        far = socket.create_connection(("127.0.0.1", self._port))
+        self._sockets += [near, far]
+        self._start(_pass_on, far, near, self._renamed)
+        _pass_on(near, far, {})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def _word(port: int) -> bytes:
+    """A port in an answer."""
+    text = str(port).encode()
+    return b"$%d\r\n%b\r\n" % (len(text), text)
+
+
+def _pass_on(source: socket.socket, sink: socket.socket, renamed: Mapping[bytes, bytes]) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            for plain, front in renamed.items():
+                data = data.replace(plain, front)  # small answers, which come in one piece
+            sink.sendall(data)
+    for each in (source, sink):
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+
+
+class Certificates:
+    """An authority that nobody knows, a server's certificate, and a client's, in files."""
+
+    def __init__(self, folder: Path) -> None:
+        authority = trustme.CA()
+        self.ca = folder / "ca.pem"
+        self.client = folder / "client.pem"
+        self.server = folder / "server.pem"
+        authority.cert_pem.write_to_path(str(self.ca))
+        authority.issue_cert("client@example.org").private_key_and_cert_chain_pem.write_to_path(str(self.client))
+        self._authority = authority
+
+    def settings(self) -> dict[str, str]:
+        """For a server that speaks TLS itself, with its peers too; its plain port stays open for the tests."""
+        if not self.server.exists():
+            self._authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(self.server))
+        files = {"tls_cert_file": self.server, "tls_key_file": self.server, "tls_ca_cert_file": self.ca}
+        own = {"tls_port": str(free_port()), "tls_auth_clients": "no", "tls_replication": "yes"}
+        return own | {name: str(file) for name, file in files.items()}
+
+    def context(self, host: str = "127.0.0.1", *, mutual: bool = False) -> ssl.SSLContext:
+        """What a server at that host has."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._authority.issue_cert(host).configure_cert(context)
+        if mutual:
+            self._authority.configure_trust(context)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
