@@ -161,7 +161,7 @@ def _failed(run: Run, call: BodyCall, error: Exception) -> Operation[Ending | No
         attempt = run.journal.body_attempts + 1
         if run.cancelled_in_pause:  # E2: it was only run again to rebuild its undos
             return (yield from _roll_back(run, call, RunStatus.CANCELLED, asyncio.CancelledError()))
-        delay = delay_after(run.policy, error, attempt)
+        delay = delay_after(run.policy, error, attempt, run.seed)
         if delay is not None:
             now_ms = run.clock.now_ms()
             recorded, _ = live_error(run.codec, error)

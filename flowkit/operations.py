@@ -99,7 +99,7 @@ def step_operation(run: Run, scope: Scope, call: StepCall) -> Operation[object]:
                 remember_undo(call.saga, spec.undo, key, spec.name, scope.position, value, call.args, call.kwargs)
             return value
         policy = spec.policy or (ONCE if spec.at_most_once else run.policy)
-        delay = delay_after(policy, outcome.error, attempt)
+        delay = delay_after(policy, outcome.error, attempt, f"{run.seed}:{key}")
         if delay is None:
             return (yield from _fail(run, scope, call, outcome.error, attempt, began_ms))
         yield from _try_later(run, scope, call, outcome.error, attempt, delay, began_ms)

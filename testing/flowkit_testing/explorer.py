@@ -20,7 +20,7 @@ from flowkit_testing.checks import Check
 from flowkit_testing.exploration import Exploration, Tried, Verdict, Violation
 from flowkit_testing.orders import count, orders
 from flowkit_testing.plan import DEFAULT_FAULTS, MOST_ORDERS, Kind, schedules
-from flowkit_testing.points import Injury, Point, Schedule
+from flowkit_testing.points import REPLAYED, Injury, Point, Schedule
 from flowkit_testing.subject import Subject, in_scenario
 from flowkit_testing.trial import Origin, Passed, Trial, is_of_scenario, shortened
 from flowkit_testing.verdicts import Standard, what_is_wrong
@@ -84,12 +84,19 @@ class Explorer:
 
     def replay(self, schedule: Schedule) -> Exploration:
         """Try one schedule."""
-        reference = self._reference(_scenario_of(schedule))
-        trial = Trial(reference.subject, schedule)
-        trial.run()
-        wrong = self._judge(trial, schedule, reference)
-        self._tried(schedule, "failed" if wrong else "passed" if trial.reached else "not reached")
+        wrong, reached = self._try(schedule)
+        self._tried(schedule, "failed" if wrong else "passed" if reached else "not reached")
         return self._found
+
+    def _try(self, schedule: Schedule) -> tuple[bool, bool]:
+        """Whether something does not hold after it, and whether all of it happened."""
+        reference = self._reference(_scenario_of(schedule))
+        if REPLAYED in schedule:
+            trial = Trial(in_scenario(self.subject, schedule), schedule, thorough=True)
+        else:
+            trial = Trial(reference.subject, schedule)
+        trial.run()
+        return self._judge(trial, schedule, reference), trial.reached
 
     # ---- one scenario -----------------------------------------------------------------------------------------
 
@@ -99,6 +106,8 @@ class Explorer:
         reference = self._reference(scenario)
         if len(self._found.violations) > before:
             return False
+        if not crashes_only:
+            self._try((*scenario, REPLAYED))  # what all others are held against is held against itself first
         in_place: dict[Point, Verdict] = {}
         if "crash" in self.faults:
             in_place = self._resume_from_every_state(scenario, reference)
@@ -124,7 +133,7 @@ class Explorer:
             world.reset()
         before = None if world is None else world.seen()
         subject = in_scenario(self.subject, scenario)
-        trial = Trial(subject, scenario, watch_states=True)
+        trial = Trial(subject, scenario, watch_states=True, thorough=True)
         trial.run()
         reference = self._references[scenario] = Reference(
             subject, trial, Standard.of(trial.aftermath(), subject.codec)
@@ -290,7 +299,7 @@ def _what_is_wrong(trial: Trial, schedule: Schedule, reference: Reference | None
 
 
 def _scenario_of(schedule: Schedule) -> Schedule:
-    return tuple(injury for injury in schedule if is_of_scenario(injury))
+    return tuple(injury for injury in schedule if is_of_scenario(injury) and injury != REPLAYED)
 
 
 def _origin(trial: Trial, passed: Passed) -> Origin:

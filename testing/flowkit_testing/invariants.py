@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from flowkit.codec import Codec
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase, decode
 from flowkit.records import RunHeader, RunStatus
+from flowkit.registry import tasks
 from flowkit.rollback import undo_key
 from flowkit.storage import Storage
 from flowkit_testing.checks import Check
@@ -14,6 +15,7 @@ from flowkit_testing.states import headers
 
 _OUTCOMES = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED})
 _UNDO_MARK = undo_key("")
+_ONE_AFTER_ANOTHER = frozenset({Kind.STEP, Kind.SLEEP, Kind.EVENT})
 _UNDONE_STATUSES = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})
 
 
@@ -37,6 +39,8 @@ def broken_rules(storage: Storage, codec: Codec, undoable: Collection[tuple[str,
             *_all_undone(header, entries, with_undo),
             *_no_turning_round(header, entries),
             *_timers_keep_their_time(entries),
+            *_nothing_under_way(header, entries),
+            *_final_failures_are_final(entries),
         ):
             yield f"{wrong} (run {header.run_id!r})"
 
@@ -125,6 +129,41 @@ def _timers_keep_their_time(entries: Sequence[Entry]) -> Iterator[str]:
         elif entry.phase == Phase.DONE and entry.at_ms < wakes.get(entry.key, 0):
             early_ms = wakes[entry.key] - entry.at_ms
             yield Check.SAME_OUTCOME.broken(f"E4: timer {entry.key} rang {early_ms} ms early")
+
+
+def _nothing_under_way(header: RunHeader, entries: Sequence[Entry]) -> Iterator[str]:
+    """E1: what a sync body waits for in its own line of calls has come before it can have succeeded."""
+    spec = tasks.find(header.task)
+    if header.status is not RunStatus.SUCCEEDED or spec is None or spec.is_async:  # async calls may be cancelled
+        return
+    under_way: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.kind in _ONE_AFTER_ANOTHER and entry.key.isdecimal():
+            if entry.phase in _OUTCOMES:
+                under_way.pop(entry.key, None)
+            else:
+                under_way[entry.key] = entry
+    for entry in under_way.values():
+        yield Check.SAME_OUTCOME.broken(
+            f"E1: the run has succeeded though its {entry.kind} {entry.name!r} (operation {entry.key}) was still under "
+            "way: its body went on after it was told to let go"
+        )
+
+
+def _final_failures_are_final(entries: Sequence[Entry]) -> Iterator[str]:
+    """R3: once a final failure was delivered to the body, it is not started over."""
+    failed: Entry | None = None
+    for entry in entries:
+        if entry.key != RUN_KEY:
+            if entry.kind == Kind.STEP and entry.phase == Phase.FAILED and entry.key.isdecimal():
+                failed = entry
+        elif entry.phase == Phase.REOPENED:
+            failed = None
+        elif entry.phase == Phase.ATTEMPT and failed is not None:
+            yield Check.RETRY_BUDGET.broken(
+                f"R3: the task was started over after its step {failed.name!r} (operation {failed.key}) had failed for "
+                "good"
+            )
 
 
 def _listed(entry: Entry) -> list[str]:

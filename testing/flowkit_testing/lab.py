@@ -209,9 +209,12 @@ class Lab:
     def _pass_time(self, until_ms: int) -> None:
         """Set the clock. Processes that live renew the leases of what they are advancing."""
         self.clock.move_to(until_ms)
+        self._heartbeats()
+
+    def _heartbeats(self) -> None:
         for process in self._processes:
             if process.died is None and not process.stopped:
-                process.renew(self.storage)
+                process.renew()
 
     def cancel(self, run_id: str) -> None:
         """Ask a run to stop, from elsewhere: whoever advances it hears of it by the storage."""
@@ -228,6 +231,7 @@ class Lab:
             claimed = engine.storage.claim(engine.grant(), want, 1, now_ms=engine.now_arg())
             if claimed.leases:
                 self._held.append((rival, claimed.leases[0]))
+                self._heartbeats()  # D4: the one that does not know can renew nothing
                 return
             assert claimed.next_due_ms is not None, f"run {run_id!r} ({snapshot.header.status}) has no lease to lose"
             self.clock.move_to(claimed.next_due_ms)

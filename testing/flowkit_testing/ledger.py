@@ -10,12 +10,13 @@ from attrs import define, field
 from flowkit.codec import Codec
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase, decode, split
 from flowkit.journal import END_OF, attempt_of
-from flowkit.records import Commit, Done, Finish, Lease, Verdict
+from flowkit.records import Commit, Done, Finish, Go, Lease, Suspend, Verdict
 from flowkit.storage import Storage
 from flowkit_testing.checks import Check
 from flowkit_testing.states import headers
 
 _OUTCOMES = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED})
+_SOON_MS = 60_000  # whoever is due now is claimed by then, also if its limit has no room at once
 
 
 @define
@@ -35,12 +36,47 @@ class Ledger:
     once: set[tuple[str, str, int]] = field(factory=set)  # attempts that were recorded before they began: D3
     finished: set[str] = field(factory=set)  # runs that have ended and were not reopened
     fences: dict[str, int] = field(factory=dict)  # the newest that was given, by run
+    leases: dict[str, Lease] = field(factory=dict)  # likewise, as far as they were given here
+    retry_at_ms: dict[tuple[str, str], int] = field(factory=dict)  # when the next attempt is due, by run and key
+    _leased: set[str] = field(factory=set)  # runs that nobody has let go of
+    _told: dict[str, int] = field(factory=dict)  # when runs let go that had just been told to stop: they are due now
+    _crashes: dict[str, int] = field(factory=dict)  # takeovers in a row without a new entry (rule R4)
+    _counts: bool = True  # it has seen all of them
     _applied: set[str] = field(factory=set)
 
-    def granted(self, lease: Lease) -> None:
+    def granted(self, lease: Lease, now_ms: int) -> None:
         """A lease was given."""
+        run_id = lease.run_id
         with self.order:
-            self.fences[lease.run_id] = max(lease.fence, self.fences.get(lease.run_id, 0))
+            if lease.fence <= self.fences.get(run_id, 0):  # D7: asked again
+                return
+            self.fences[run_id], self.leases[run_id] = lease.fence, lease
+            if run_id in self._leased:
+                self._crashes[run_id] = self._crashes.get(run_id, 0) + 1
+            self._leased.add(run_id)
+            waited_ms = now_ms - self._told.pop(run_id, now_ms)
+            if waited_ms > _SOON_MS:
+                self.broken.append(
+                    Check.NOT_LOST.broken(f"E2: run {run_id!r} was told to stop and woken {waited_ms} ms later")
+                )
+            if self._counts and lease.crashes != self._crashes.get(run_id, 0):
+                self.broken.append(
+                    Check.RETRY_BUDGET.broken(
+                        f"R4: run {run_id!r} was taken over {self._crashes.get(run_id, 0)} time(s) in a row without a "
+                        f"new entry, and its lease says {lease.crashes}"
+                    )
+                )
+
+    def renewed(self, lease: Lease) -> None:
+        """A lease was renewed."""
+        with self.order:
+            if self.is_superseded(lease):
+                self.broken.append(
+                    Check.FENCED.broken(
+                        f"D4: run {lease.run_id!r} was given to another process, and its former owner could renew "
+                        "its lease"
+                    )
+                )
 
     def answered(self, commit: Commit, verdict: Verdict) -> None:
         """A commit was answered."""
@@ -60,6 +96,12 @@ class Ledger:
                 )
             if commit.run_id in self.finished:
                 self.broken.append(Check.TWICE_IS_ONCE.broken(f"X2: run {commit.run_id!r} was finished and written to"))
+            if commit.entries:
+                self._crashes.pop(commit.run_id, None)
+            if not isinstance(commit.then, Go):
+                self._leased.discard(commit.run_id)
+                if isinstance(commit.then, Suspend) and verdict.cancel and not commit.then.cancel_seen:
+                    self._told[commit.run_id] = verdict.now_ms
             for raw in commit.entries:
                 self._written(commit.run_id, decode(self.codec, raw), split(raw)[1])
             if isinstance(commit.then, Finish):
@@ -70,6 +112,7 @@ class Ledger:
         with self.order:
             for known in (self.outcomes, self.attempts, self.payloads, self.once, self.finished):
                 known.clear()
+            self._counts = False
             for run_id, fence in fences.items():
                 self.fences[run_id] = max(fence, self.fences.get(run_id, 0))
             for header in headers(storage):
@@ -91,6 +134,7 @@ class Ledger:
         """A finished run goes on."""
         with self.order:
             self.finished.discard(run_id)
+            self._crashes.pop(run_id, None)
 
     def _written(self, run_id: str, entry: Entry, payload: bytes) -> None:
         if entry.key == RUN_KEY:
@@ -120,4 +164,4 @@ class Ledger:
                 )
             self.once.add((run_id, entry.key, entry.data))
         elif entry.phase == Phase.ATTEMPT:
-            self.attempts[run_id, entry.key] = attempt_of(entry.data)[0]
+            self.attempts[run_id, entry.key], self.retry_at_ms[run_id, entry.key] = attempt_of(entry.data)

@@ -30,6 +30,7 @@ _FAULTS = {
     "fail": "step fails",
     "late": "comes late",
     "cancel": "cancelled",
+    "replay": "replayed",
 }
 _UNDO = undo_key("")
 _KINDS = {"invoke": "effect", "record": "commit", "post": "commit", "pause": "wait", "listen": "wait", "child": "wait"}

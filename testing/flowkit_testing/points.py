@@ -19,7 +19,7 @@ from flowkit_testing.process import Moment, Process, Watcher
 
 _T = TypeVar("_T")
 TOKEN_PREFIX = "fk1-"  # noqa: S105  # a token of ours is no secret
-Fault = Literal["crash", "lease", "stop", "not_applied", "lost_ack", "cancel", "fail", "late"]
+Fault = Literal["crash", "lease", "stop", "not_applied", "lost_ack", "cancel", "fail", "late", "replay"]
 _ASKED = frozenset({"submit", "claim", "load", "commit", "send"})
 
 
@@ -47,6 +47,8 @@ class Injury:
 
 
 Schedule = tuple[Injury, ...]
+REPLAYED = Injury("replay", Point("each recorded step", "after"))
+"""No fault: the body is taken off the stack after each step and replayed, which must come to the same."""
 
 
 def token_of(schedule: Schedule) -> str:

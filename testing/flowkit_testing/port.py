@@ -12,6 +12,8 @@ from flowkit.records import (
     Created,
     Delivery,
     Grant,
+    Lease,
+    LeaseState,
     Message,
     MessageKind,
     NewRun,
@@ -81,7 +83,7 @@ class Audited(Forward):
             answers = self._storage.submit(runs, now_ms=now_ms)
             for answer in answers:
                 if isinstance(answer, Created) and answer.lease is not None:
-                    self._ledger.granted(answer.lease)
+                    self._ledger.granted(answer.lease, answer.now_ms)
             return answers
 
     def claim(self, grant: Grant, want: Want, limit: int, *, now_ms: int | None = None) -> Claimed:
@@ -89,7 +91,7 @@ class Audited(Forward):
         with self._ledger.order:
             claimed = self._storage.claim(grant, want, limit, now_ms=now_ms)
             for lease in claimed.leases:
-                self._ledger.granted(lease)
+                self._ledger.granted(lease, claimed.now_ms)
             return claimed
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:
@@ -99,6 +101,17 @@ class Audited(Forward):
             for commit, verdict in zip(commits, verdicts, strict=True):
                 self._ledger.answered(commit, verdict)
             return verdicts
+
+    def renew(
+        self, worker: str, leases: Sequence[Lease], lease_ms: int, *, now_ms: int | None = None
+    ) -> list[LeaseState]:
+        """Extend leases."""
+        with self._ledger.order:
+            states = self._storage.renew(worker, leases, lease_ms, now_ms=now_ms)
+            for lease, state in zip(leases, states, strict=True):
+                if state.held:
+                    self._ledger.renewed(lease)
+            return states
 
     def send(self, run_id: str, message: Message, *, now_ms: int | None = None) -> Delivery:
         """Deliver a message."""

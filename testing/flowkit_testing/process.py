@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from collections.abc import Callable
@@ -20,7 +21,6 @@ from flowkit.journal import Past
 from flowkit.records import NewRun
 from flowkit.registry import tasks
 from flowkit.run import Revoked, Run, current
-from flowkit.storage import Storage
 from flowkit_testing.fake_clock import FakeClock
 from flowkit_testing.ledger import Ledger
 from flowkit_testing.port import Port
@@ -138,13 +138,17 @@ class Process:
         if self.died is not None:
             raise self.died
 
-    def renew(self, storage: Storage) -> None:
-        """Renew the leases of what is being advanced here, as the heartbeat of a real process does."""
+    def renew(self) -> None:
+        """Renew the leases of what is being advanced here, as the heartbeat of a real process does.
+
+        One that is not answered is made up for by the next; what it says of lost leases is for the commits to find out.
+        """
         with self._lock:
             leases = [run.writer.lease for run in self._bodies if run.writer.lost is None]
         if leases:
             engine = self.flow.engine
-            storage.renew(engine.worker_id, leases, engine.lease_ms, now_ms=engine.now_arg())
+            with contextlib.suppress(Exception):
+                engine.storage.renew(engine.worker_id, leases, engine.lease_ms, now_ms=engine.now_arg())
 
     def close(self) -> None:
         """Let go of its resources."""

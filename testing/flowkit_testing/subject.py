@@ -50,11 +50,12 @@ class Subject:
 
 
 def in_scenario(subject: Subject, scenario: Schedule) -> Subject:
-    """The same, where some steps fail or come late."""
+    """The same, where some steps fail or come late, or where the body is replayed after each step."""
     failing = [injury.point.what for injury in scenario if injury.fault == "fail"]
     injector = subject.injector.in_scenario(
         failing, lambda step: InjectedFailure(f"{step} was made to fail"), latecomers(scenario)
     )
+    injector.always_replay = any(injury.fault == "replay" for injury in scenario)
     return evolve(subject, injector=injector)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from attrs import define, field, frozen
@@ -11,7 +11,7 @@ from flowkit.effects import Effect, Invoke
 from flowkit.errors import FlowkitError
 from flowkit.events import event_message
 from flowkit.journal import Past
-from flowkit.records import Exactly, Exists, Grant, NewRun
+from flowkit.records import Commit, Done, Exactly, Exists, Finish, Grant, NewRun, RunStatus
 from flowkit.run import Run
 from flowkit.storage import Storage
 from flowkit_testing.bystander import Bystander
@@ -66,6 +66,7 @@ class Trial:
     subject: Subject
     schedule: Schedule = ()
     watch_states: bool = False
+    thorough: bool = False  # ask the storage too what a healthy one refuses, and weigh what is recorded
     known: Mapping[Hashable, object] | None = None  # states that have been resumed from: no need to do so again
     resubmit: bool = False  # whoever began it does not know that the run is there
     passed: list[Passed] = field(factory=list)
@@ -87,7 +88,7 @@ class Trial:
         self._passing = Passing(self.subject.injector, self._on_point)
         self.lab = Lab(self._storage, self, codec=self.subject.codec)
         self.lab.on_seats = self.subject.world is not None or any(injury.fault == "stop" for injury in self._left)
-        self.watch = Watch(self.lab.ledger, self.wrong)
+        self.watch = Watch(self.lab.ledger, self.wrong, weighs=self.thorough)
 
     def _counted(self, storage: Storage) -> Storage:
         """With fences that are the same whenever the same calls are made."""
@@ -121,9 +122,13 @@ class Trial:
         bystander = Bystander.beside(self._storage.behind, lab.clock.now_ms())
         try:
             self._go(origin)
+            if self.thorough:
+                self.wrong.extend(bystander.intrusions(lab.clock.now_ms()))
             if not lab.retired:  # else whoever has taken over looks
                 self.wrong.extend(bystander.changes(lab.clock.now_ms()))
             self.wrong.extend(self._resumed_twice())
+            if self.thorough:
+                self.wrong.extend(self._finished_twice())
             if subject.world is not None:
                 self.world_after = subject.world.seen()
         except _SeenBefore:
@@ -176,6 +181,22 @@ class Trial:
             )
         return wrong
 
+    def _finished_twice(self) -> Iterator[str]:
+        """Whoever has finished a run cannot finish it once more in another way (rule X2)."""
+        storage, lease = self._storage.behind, self.lab.ledger.leases.get(RUN_ID)
+        before = storage.load(RUN_ID, 0, 0)
+        if before is None or lease is None or not before.header.status.finished:
+            return
+        status = RunStatus.FAILED if before.header.status is RunStatus.SUCCEEDED else RunStatus.SUCCEEDED
+        end = Finish(status, b"null")
+        again = Commit(RUN_ID, lease.owner, lease.fence, "finished again", before.header.length, then=end)
+        [verdict] = storage.commit([again], now_ms=self.lab.clock.now_ms())
+        after = storage.load(RUN_ID, 0, 0)
+        if isinstance(verdict, Done) or after is None or after.result != before.result:
+            yield Check.TWICE_IS_ONCE.broken(
+                f"X2: run {RUN_ID!r} had {before.header.status}; its last owner could finish it once more, as {status}"
+            )
+
     @property
     def beside(self) -> dict[str, set[str]]:
         """Which attempts were under way at the same time as others."""
@@ -214,6 +235,7 @@ class Trial:
 
     def after(self, moment: Moment, answer: object) -> object:
         """An effect was performed."""
+        self.watch.after(moment, answer)
         return self._passing.after(moment, answer)
 
     def over(self, moment: Moment) -> None:
@@ -297,7 +319,7 @@ def shortened(schedule: Schedule, left_out: int) -> Schedule:
 
 def is_of_scenario(injury: Injury) -> bool:
     """True if it belongs to the scenario: it holds from the start, and for all processes."""
-    return injury.fault in {"fail", "late"}
+    return injury.fault in {"fail", "late", "replay"}
 
 
 def run_of(point: Point) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from attrs import define, field
 
-from flowkit.effects import Effect, End, Invoke, Record
+from flowkit.effects import Effect, End, Invoke, Record, Returned
+from flowkit.entries import Kind, Phase, split
 from flowkit.journal import Past
 from flowkit.records import Finish
 from flowkit.rollback import undo_key
@@ -36,6 +38,8 @@ class Watch:
     calls_after_cancel: int = 0
     _superseded: int = 0
     _running: dict[int, tuple[Process, Run, Invoke]] = field(factory=dict)  # by the identity of the effect
+    weighs: bool = False  # hold what is recorded of steps against what their bodies have returned
+    _returned: dict[tuple[Run, str], bytes | None] = field(factory=dict)  # as JSON; None if it is of other types
 
     def recall(self, begun: Counter[Attempt], allowed: Counter[Attempt]) -> None:
         """Know what was seen by another one, before."""
@@ -47,6 +51,8 @@ class Watch:
         match moment.effect:
             case Invoke() as effect:
                 self._begins(moment, effect)
+            case Record(kind=Kind.STEP, phase=Phase.DONE) as effect if self.weighs:
+                self._records(moment.run, effect)
             case End(then=Finish()):
                 self._ends(moment)
             case _:
@@ -56,6 +62,30 @@ class Watch:
         """It is performed now, in this form."""
         if isinstance(planned, Invoke):
             self._running[id(planned)] = (moment.process, moment.run, planned)
+
+    def after(self, moment: Moment, answer: object) -> None:
+        """It was performed, with this answer."""
+        if self.weighs and isinstance(moment.effect, Invoke) and isinstance(answer, Returned):
+            plain = _is_plain(answer.value)
+            self._returned[moment.run, moment.effect.key] = _as_json(moment.run, answer.value) if plain else None
+
+    def _records(self, run: Run, effect: Record) -> None:
+        """D1, D5: what is recorded of a step is what its body has returned."""
+        if (run, effect.key) not in self._returned:
+            self._say(
+                Check.EFFECTS, f"D1: step {effect.name!r} ({effect.key}) is recorded as done, and its body did not run"
+            )
+            return
+        returned = self._returned[run, effect.key]
+        if returned is None:
+            return
+        recorded = _as_json(run, run.codec.from_json(run.codec.loads(split(effect.entries[-1])[1]), Any))
+        if recorded != returned:
+            self._say(
+                Check.SAME_BYTES,
+                f"D1: step {effect.name!r} ({effect.key}) returned {returned[:80]!r} and its record says "
+                f"{recorded[:80]!r}",
+            )
 
     def over(self, moment: Moment) -> None:
         """It has been performed, or has failed."""
@@ -79,6 +109,12 @@ class Watch:
             self._say(
                 Check.RETRY_BUDGET,
                 f"R2: attempt {effect.attempt} of step {effect.name!r} ({key}) began, {failed} were recorded as failed",
+            )
+        early_ms = self.ledger.retry_at_ms.get((run_id, key), 0) - moment.run.clock.now_ms()
+        if early_ms > 0:
+            self._say(
+                Check.RETRY_BUDGET,
+                f"R2: attempt {effect.attempt} of step {effect.name!r} ({key}) began {early_ms} ms before it was due",
             )
 
     def _ends(self, moment: Moment) -> None:
@@ -124,3 +160,16 @@ class Watch:
 
     def _say(self, check: Check, what: str) -> None:
         self.wrong.append(check.broken(what))
+
+
+def _is_plain(value: object) -> bool:
+    """True for what is stored the same whatever a step says that it returns."""
+    if type(value) is list:
+        return all(map(_is_plain, value))
+    if type(value) is dict:
+        return all(type(key) is str and _is_plain(item) for key, item in value.items())
+    return value is None or type(value) in {str, int, float, bool}
+
+
+def _as_json(run: Run, value: object) -> bytes:
+    return run.codec.dumps(run.codec.to_json(value, Any))

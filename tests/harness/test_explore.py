@@ -88,7 +88,7 @@ class TestUnsafe:
             found.assert_safe()
         text = str(failure.value)
         assert "relies_on_the_process' is not safe" in text
-        assert "crash after" in text
+        assert "replay after each recorded step" in text
         assert "--flowkit-replay=fk1-" in text
         assert "other arguments" in text
 
