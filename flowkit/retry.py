@@ -60,22 +60,18 @@ class Retry:
             name = getattr(attribute, "name", "value")
             raise ConfigurationError(f"Retry({name}={value!r}): write a number of 0 or more")
 
-    def delay_after(self, error: BaseException, attempt: int, seed: str | None = None) -> float | None:
-        """Seconds to wait after the given failed attempt (from 1), or None if that was the last.
+    def delay_after(self, error: BaseException, attempt: int) -> float | None:
+        """Seconds to wait after the given failed attempt (from 1), or None if that was the last."""
+        return self._delay_after(error, attempt, random.uniform)
 
-        Args:
-            error: what it failed with.
-            attempt: how many attempts have been made.
-            seed: what the jitter follows from; drawn by lot unless given.
-        """
+    def _delay_after(
+        self, error: BaseException, attempt: int, between: Callable[[float, float], float]
+    ) -> float | None:
         if attempt >= self.attempts or not isinstance(error, self.on):
             return None
         # the exponent is capped so that a large attempt count cannot overflow a float
         delay = min(self.delay * self.backoff ** min(attempt - 1, 64), self.max_delay)
-        if not self.jitter:
-            return delay
-        lots = random.Random(None if seed is None else f"{seed}:{attempt}")
-        return delay * (1 + self.jitter * lots.uniform(-1, 1))
+        return delay * (1 + self.jitter * between(-1, 1)) if self.jitter else delay
 
 
 RetryPolicy = Retry | Callable[[BaseException, int], float | None]
@@ -101,15 +97,18 @@ def policy_from(attempts: int | None, retry: RetryPolicy | None, where: str) -> 
     return retry
 
 
-def delay_after(policy: RetryPolicy, error: BaseException, attempt: int, seed: str | None = None) -> float | None:
+def delay_after(policy: RetryPolicy, error: BaseException, attempt: int, seed: str) -> float | None:
     """Seconds until the next attempt, or None if the error is final (rule R4).
 
-    A run and its operation as the seed spread what many runs try again; the same run takes the same time when a test
-    runs it twice.
+    The jitter follows from the seed, a run and its operation: what many runs try again is spread, and a run takes the
+    same time whenever a test runs it.
     """
     if isinstance(error, NEVER_RETRIED) or not isinstance(error, Exception):
         return None
-    delay = policy.delay_after(error, attempt, seed) if isinstance(policy, Retry) else policy(error, attempt)
+    if isinstance(policy, Retry):
+        delay = policy._delay_after(error, attempt, random.Random(f"{seed}:{attempt}").uniform)  # noqa: SLF001  # ours
+    else:
+        delay = policy(error, attempt)
     if delay is None:
         return None
     asked = getattr(error, "retry_after", None)  # R4: a server that says when to come back is believed
