@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,16 @@ from flowkit.records import Commit, Exactly, Finish, Grant, NewRun, RunStatus
 
 Call = Callable[..., Any]
 ORDER = json.dumps({"order": {"id": "a"}})
+MAIN = "from flowkit.cli import main; main()"
+LIVE = """
+from flowkit import emit, task, wait_for_event
+
+@task(id="cli-live")
+def live() -> None:
+    emit("early")
+    wait_for_event("go")
+    emit("late")
+"""
 
 
 # ---- list -----------------------------------------------------------------------------------------------------------
@@ -355,6 +367,34 @@ def test_items_as_json_lines(flowkit: Call, shop: str) -> None:
     assert lines[-1]["data"] == {"error": "Refused: no"}
     after = flowkit("runs", "items", "r", "--json", "--after", str(lines[0]["seq"])).out
     assert [json.loads(line) for line in after.splitlines()] == lines[1:]
+
+
+def test_items_are_followed_live(write: Callable[[str, str], Path], tmp_path: Path) -> None:
+    """With --follow an item is printed while its run still goes on, also into a pipe; the run's end ends it."""
+    file = write("live.py", LIVE)
+    url = f"disk:{tmp_path / 'state'}?durability=process"
+    words = [
+        "-c",
+        "from flowkit.cli import main; main()",
+        "runs",
+        "items",
+        "live",
+        "--follow",
+        "--json",
+        "--storage",
+        url,
+    ]
+    with Flow(url) as flow:
+        flow.start(load_task(f"{file}:live").options(run_id="live"))
+        with subprocess.Popen([sys.executable, "-c", MAIN, *words], stdout=subprocess.PIPE, text=True) as follower:
+            assert follower.stdout is not None
+            seen = [json.loads(follower.stdout.readline()) for _ in range(3)]
+            assert not flow.handle("live").status().finished
+            flow.send_event("live", "go")
+            seen += [json.loads(line) for line in follower.stdout]
+    names = [(line["type"], line["name"]) for line in seen if line["name"] not in {"waiting", "running"}]
+    assert names == [("emit", "early"), ("emit", "late"), ("status", "succeeded")]
+    assert follower.returncode == 0
 
 
 def test_items_of_no_run(flowkit: Call) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import threading
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -16,6 +18,7 @@ from flowkit import (
     step,
     task,
 )
+from flowkit.mailbox import Mailbox
 from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Process, Store, eventually, waiting
 
 
@@ -163,6 +166,35 @@ class TestReceiving:
             flow.send_event("r", "x", 1)
             assert handle.result(timeout=PATIENCE_S) == [1, 2]
 
+    def test_two_lines_look_at_one_event(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        """E5: a line that has been given an event keeps it, also while another one looks before it is recorded."""
+        consume, given = Mailbox.consume, [threading.Event(), threading.Event()]
+
+        def consume_together(mailbox: Mailbox, ids: Iterable[str]) -> None:
+            event = next(event for event in given if not event.is_set())
+            event.set()
+            assert given[1].wait(PATIENCE_S)  # the first has its event, and has recorded nothing
+            consume(mailbox, ids)
+
+        def first() -> object:
+            return flowkit.wait_for_event("a")
+
+        def second() -> object:
+            assert given[0].wait(PATIENCE_S)
+            return flowkit.wait_for_event("a")
+
+        @task(attempts=1)
+        def body() -> list[object]:
+            return each([first, second], lambda line: line())
+
+        monkeypatch.setattr(Mailbox, "consume", consume_together)
+        flow = store.flow()
+        flow.start(body.options(run_id="r"))
+        for number in (1, 2):
+            flow.send_event("r", "a", number)
+
+        assert flow.run(body.options(run_id="r")) == [1, 2]
+
     def test_from_another_process(self, disk: Store, process: Process, colour: Colour) -> None:
         """E5: a process that knows nothing of the task sends the event."""
 
@@ -182,7 +214,7 @@ class TestReceiving:
             assert handle.result(timeout=PATIENCE_S) == {"n": [1, 2]}
 
     def test_a_run_that_waits_is_not_in_memory(self, store: Store, colour: Colour) -> None:
-        """E1: while a run waits for an event, nothing of its body is left in the process."""
+        """E1: while a run waits for an event, it has no slot, and neither a thread nor anything of its body is left."""
         refs: list[weakref.ref[object]] = []
 
         class Held:
@@ -194,12 +226,14 @@ class TestReceiving:
             refs.append(weakref.ref(held))
             return (yield colour.wait_for_event("a"))
 
+        threads = threading.active_count()
         with Flow(store.storage(), concurrency=1) as flow:
             for number in range(20):
                 flow.start(body.options(run_id=f"r{number}"))
             for number in range(20):
                 waiting(flow, f"r{number}")
             eventually(lambda: flow._worker is not None and flow._worker._busy == 0)  # noqa: SLF001  # none has a slot
+            assert threading.active_count() - threads < 10  # those of the worker and the storage
             gc.collect()
             assert [ref() for ref in refs] == [None] * len(refs)
 

@@ -2,14 +2,16 @@
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
 import flowkit
 from flowkit import Flow, NonRetryable, WorkHandle, WorkOutcome, sequencer, sleep, step, task, wait_for_work, work
-from flowkit.records import RunStatus
+from flowkit.entries import decode
+from flowkit.records import Finish, RunStatus
 from flowkit_testing import Harness
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, Store, crash_once, eventually
+from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, Store, Wire, crash_once, eventually
 
 
 @step
@@ -246,9 +248,59 @@ class TestW3:
 
         assert harness.run(outcomes).output == ["a", "b"]
 
+    def test_that_of_its_branches_too(self, flow: Flow, colour: Colour) -> None:
+        """W3: work that was queued by a line of `gather` or `each` is its task's."""
+
+        def sync_line(text: str) -> None:
+            work(note, text)
+
+        async def async_line(text: str) -> None:
+            work(note, text)
+
+        @colour.task
+        def body() -> Body[list[object]]:
+            if colour.awaits:
+                yield flowkit.aio.each(["a", "b"], async_line, max_concurrency=1)
+            else:
+                flowkit.each(["a", "b"], sync_line, max_concurrency=1)
+            outcomes: list[WorkOutcome] = yield (flowkit.aio if colour.awaits else flowkit).wait_for_work()
+            return [outcome.value for outcome in outcomes]
+
+        assert flow.run(body) == ["a", "b"]
+
 
 class TestW4:
     """A run and its work end together."""
+
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_a_run_waits_for_each_piece(self, memory: Store, monkeypatch: pytest.MonkeyPatch, *, nested: bool) -> None:
+        """W4: the end is not recorded while a thread works; what a piece of work has queued meanwhile counts too."""
+        wait, settled = WorkHandle.wait, threading.Event()
+
+        def waited_for(handle: WorkHandle[object], timeout_s: float | None = None) -> bool:
+            if handle.name == "last":
+                settled.set()  # it goes on only now
+            return wait(handle, timeout_s)
+
+        def ended(name: str, args: tuple[Any, ...]) -> None:
+            if name == "commit" and isinstance(args[0][0].then, Finish):
+                settled.set()  # or when it is too late
+
+        @step
+        def last(text: str) -> str:
+            assert settled.wait(PATIENCE_S)
+            return text
+
+        inner = sequencer("w-each-inner", input=str).work(last)
+        monkeypatch.setattr(WorkHandle, "wait", waited_for)
+        wire = Wire(memory.storage())
+        wire.after = ended
+        flow = memory.flow(wire.storage)
+        chain = sequencer("w-each", input=str).work(inner) if nested else inner
+
+        assert flow.run(chain.options(run_id="r"), "text") == "text"
+        names = [decode(flow.engine.codec, raw).name for raw in flow.engine.load("r").entries]
+        assert "last" in names
 
     def test_a_run_is_not_finished_before_its_work(self, harness: Harness) -> None:
         """W4: work that nobody waits for has been done when the run has ended."""
