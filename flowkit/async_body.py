@@ -42,6 +42,7 @@ class AsyncBody:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.loop = asyncio.get_running_loop()
+        self._due = run.journal.due  # of what this body replays
         self.root: asyncio.Task[object] | None = None
         self.created = 0  # calls made whose coroutine has not ended
         self.active = 0  # of those, the ones whose coroutine has begun
@@ -190,8 +191,8 @@ class AsyncBody:
 
         The call has not begun then, and needs not to: nothing can come between.
         """
-        due = self.run.journal.due
-        if not due or due[0] != position or self.created > 1:
+        due = self._due
+        if self.created > 1 or not due or due[0] != position:
             return False
         if self._branches or self._settling or self._turns or self._live:  # as `alone`
             return False
@@ -217,7 +218,7 @@ class AsyncBody:
 
     def skip(self, position: int) -> None:
         """A recorded outcome was delivered out of turn, as sync calls in an async body are."""
-        due = self.run.journal.due
+        due = self._due
         if due and due[0] == position:
             due.popleft()
         elif position in due:
@@ -227,7 +228,7 @@ class AsyncBody:
 
     async def caught_up(self) -> None:
         """Wait until everything recorded has been delivered: nothing new starts before."""
-        if not self.run.journal.due:
+        if not self._due:
             return
         future = self.loop.create_future()
         self._gated.append(future)
@@ -248,7 +249,7 @@ class AsyncBody:
         await future
 
     def _open_gate(self) -> None:
-        if self.run.journal.due or not self._gated:
+        if self._due or not self._gated:
             return
         self._after_settling(self._release_gated)
 
@@ -262,7 +263,7 @@ class AsyncBody:
         """Release the next outcome, then let its consequences run before the one after."""
         if self._settling:
             return
-        due = self.run.journal.due
+        due = self._due
         if due:
             if due[0] in self._turns:
                 self._release(due[0])
@@ -271,7 +272,7 @@ class AsyncBody:
 
     def _release(self, position: int) -> None:
         """Deliver the recorded outcome at a position to the call that waits for it."""
-        self.run.journal.due.remove(position)
+        self._due.remove(position)
         self._let_settle(self._turns.pop(position))
 
     def _let_settle(self, future: asyncio.Future[None]) -> None:
@@ -341,7 +342,7 @@ class AsyncBody:
         lines = [task for task in (self.root, *self._branches) if task is not None and not task.done()]
         if not lines:
             return
-        if self._gated and not self.run.journal.due:  # the replay is over: they are about to start
+        if self._gated and not self._due:  # the replay is over: they are about to start
             self._open_gate()
             return
         ours = {*self._parked, *self._gated, *self._turns.values(), *self._joins}

@@ -6,7 +6,9 @@ import asyncio
 import sys
 import threading
 import warnings
+from asyncio import current_task
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from threading import get_ident
 from typing import Any, NoReturn
 
@@ -186,9 +188,9 @@ def call_step(spec: StepSpec, args: tuple[object, ...], kwargs: Mapping[str, obj
         require_colour_of_undo(run, spec.undo.is_async, spec.name)
     key = take_key(frame, spec.key)
     digest = spec.digest(args, kwargs, run.codec)
-    past = None
-    if key in run.journal.past:
-        past = recall_step(run, scope, spec, key, digest, args, kwargs)
+    past = run.journal.past.get(key)
+    if past is not None:
+        hold_against_record(run, scope, spec, past, digest, args, kwargs)
         if past.settled:
             if run.body is not None:
                 run.body.skip(past.position)
@@ -210,43 +212,39 @@ def call_step_async(
     if body is None:
         require_async(run, spec.name)
         raise asyncio.CancelledError  # it has ended
-    if frame.thread != get_ident() or (frame.task is not None and asyncio.current_task(body.loop) is not frame.task):
+    if frame.thread != get_ident() or (frame.task is not None and current_task(body.loop) is not frame.task):
         refuse_foreign_task(spec.name)
     key = take_key(frame, spec.key)
     digest = spec.digest(args, kwargs, run.codec)
-    past = recall_step(run, scope, spec, key, digest, args, kwargs) if key in run.journal.past else None
+    past = run.journal.past.get(key)
+    if past is not None:
+        hold_against_record(run, scope, spec, past, digest, args, kwargs)
     body.created += 1
     if past is not None and past.settled:
         return _answer_async(run, scope, saga, past, spec.hint)
-
-    def operation() -> Operation[object]:
-        return _operation(run, scope, StepCall(spec, key, digest, args, kwargs, past, saga, not spec.is_async))
-
-    return _perform_async(run, scope, saga, operation)
+    call = StepCall(spec, key, digest, args, kwargs, past, saga, not spec.is_async)
+    return _perform_async(run, scope, saga, partial(_operation, run, scope, call))  # a closure would cost each replay
 
 
-def recall_step(
+def hold_against_record(
     run: Run,
     scope: Scope,
     spec: StepSpec,
-    key: str,
+    past: Past,
     digest: str,
     args: tuple[object, ...],
     kwargs: Mapping[str, object],
-) -> Past:
-    """What is recorded of a step, held against this call of it (rule I3)."""
-    journal = run.journal
-    past = journal.past[key]
+) -> None:
+    """See whether what is recorded under the key of this call is this call (rule I3)."""
     if past.name != spec.name or past.kind != _STEP:
-        recall(run, _STEP, key, spec.name)  # blocks the run
-    elif not past.called:  # as `recall` does, without its detour
+        recall(run, _STEP, past.key, spec.name)  # blocks the run
+    if not past.called:  # as `recall` does, without its detour
         past.called = True
-        journal.uncalled -= 1
+        run.journal.uncalled -= 1
     if past.args != digest:
         compare_arguments(run, past, digest)
     if spec.undo is not None and past.settled:
         recall_undo(run, scope.saga, spec.undo, past, spec.hint, args, kwargs)
-    return past
 
 
 def recall_undo(

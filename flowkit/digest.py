@@ -10,6 +10,7 @@ from flowkit.codec.base import TAG, VALUE, Codec, Json, text_encoder
 
 _MISSING = object()
 _WIDEST = 1 << 64
+_LEAST = -_WIDEST
 _UNORDERED = ("dict", "map", "counter")  # the kinds of values whose pairs are equal in any order
 _sorted_text = text_encoder(sort_keys=True)
 _POSITIONAL = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
@@ -39,34 +40,36 @@ class ArgumentDigest:
         self._only_positional = frozenset(p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY)
         self._defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
         self._names = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
+        self._count = len(self._names)
         self._places = {name: i for i, name in enumerate(self._names) if name not in self._only_positional}
         # For each parameter: how the text of an integer begins, that of a string, and the text of the default.
         self._simple = tuple((f"{name}=", f"{name}=s", self._default_part(name)) for name in self._names)
 
     def __call__(self, args: tuple[object, ...], kwargs: Mapping[str, object], codec: Codec) -> str:
         """The digest of one call, as 8 hexadecimal digits."""
-        if kwargs or len(args) > len(self._names):
+        if kwargs or len(args) > self._count:
             return self._any_call(args, kwargs, codec)
-        whole, i = "", 0
+        whole, i, simple = "", 0, self._simple
         for value in args:
-            name, string, default = self._simple[i]
+            name, string, default = simple[i]
             i += 1  # noqa: SIM113  # measured: enumerate and zip cost a tenth of the call
             if type(value) is str:
                 text = f"{string}{len(value)}:{value};"
-            elif type(value) is int and -_WIDEST < value < _WIDEST:
+            elif type(value) is int and _LEAST < value < _WIDEST:
                 text = f"{name}{value};"
             else:
                 return self._any_call(args, kwargs, codec)
             if text != default:
                 whole += text
         try:
-            return f"{crc32(whole.encode()):08x}"
+            data = whole.encode()
         except UnicodeEncodeError:  # lone surrogates
-            return f"{crc32(whole.encode('utf-8', 'surrogatepass')):08x}"
+            data = whole.encode("utf-8", "surrogatepass")
+        return crc32(data).to_bytes(4).hex()  # measured: half the time of a format
 
     def _any_call(self, args: tuple[object, ...], kwargs: Mapping[str, object], codec: Codec) -> str:
         """The digest of a call with other than plain strings and integers by position."""
-        count = len(self._names)
+        count = self._count
         # Whatever way the arguments are given, the signature's order is kept.
         parts = [self._part(name, value, codec) for name, value in zip(self._names, args, strict=False)]
         parts += [""] * (count - len(parts))

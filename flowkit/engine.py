@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import inspect
 import logging
 import os
 import socket
@@ -52,7 +51,7 @@ from flowkit.records import (
     RunStatus,
     Snapshot,
 )
-from flowkit.registry import TaskSpec, hint_for, tasks
+from flowkit.registry import TaskSpec, hint_for, signature_of, tasks
 from flowkit.reopening import keys_to_retry
 from flowkit.run import Blocked, Detached, Probe, Revoked, RollingBack, Run, Scope, Suspended
 from flowkit.storage import Storage
@@ -166,7 +165,7 @@ class Engine:
             TypeError: the arguments do not fit the task's signature.
             SerializationError: one of them cannot be stored.
         """
-        inspect.signature(spec.fn).bind(*args, **kwargs)
+        signature_of(spec.fn).bind(*args, **kwargs)
         now_ms = self.clock.now_ms()
         starts_at_ms = None if not spec.delay_s else now_ms + round(spec.delay_s * 1000)
         given = RunInput(

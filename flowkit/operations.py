@@ -295,12 +295,12 @@ def recalled(run: Run, scope: Scope, past: Past, hint: object) -> object:
     if run.probe is not None:
         run.probe.recalled(run, past)
     scope.now_ms, scope.position = past.at_ms, past.position
-    if past.phase == _CANCELLED:
-        raise cancellation(run, scope)
     codec = run.codec
     try:
         if past.phase == _DONE:
             return codec.from_json(codec.loads(past.payload), hint)
+        if past.phase == _CANCELLED:
+            raise cancellation(run, scope)
         data = codec.loads(past.payload)
         assert isinstance(data, dict)  # written by fail_operation
         error, attempts = error_from_json(codec, data["error"]), data["attempts"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import threading
@@ -72,9 +73,15 @@ def module_name(fn: Callable[..., object]) -> str:
     return Path(file).stem if file else "__main__"
 
 
+@functools.lru_cache(maxsize=1024)
+def signature_of(fn: Callable[..., object]) -> inspect.Signature:
+    """What the function can be called with; read once, as every start of a run asks for it."""
+    return inspect.signature(fn)
+
+
 def hint_for(spec: TaskSpec, position: int) -> object:
     """The annotation of a positional argument."""
-    names = list(inspect.signature(spec.fn).parameters)
+    names = list(signature_of(spec.fn).parameters)
     if position < len(names):
         return spec.parameters.get(names[position], object)
     return object
