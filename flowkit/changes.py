@@ -138,23 +138,34 @@ def _lose(group: list[Change], why: str) -> None:
         change.error, change.settled = LeaseLost(why), True
 
 
-def notify(batch: list[Change]) -> None:
-    """Wake the waiting threads, and each event loop once, in the order of the journal (rule I4)."""
+def notify(batch: list[Change], then: Callable[[], None] | None = None) -> bool:
+    """Wake the waiting threads, and each event loop once, in the order of the journal (rule I4).
+
+    Args:
+        batch: the changes, settled.
+        then: called by an event loop once it has run what waited for them, if all of them belong to one loop.
+
+    Returns:
+        whether `then` will be called, unless the loop ends before.
+    """
     loops: dict[asyncio.AbstractEventLoop, list[Change]] = {}
     for change in batch:
         if change.event is not None:
             change.event.set()
         elif change.loop is not None:
             loops.setdefault(change.loop, []).append(change)
+    told = False
     for loop, changes in loops.items():
         try:
-            loop.call_soon_threadsafe(resolve, changes)
+            loop.call_soon_threadsafe(resolve, changes, then if len(loops) == 1 else None)
+            told = True
         except RuntimeError:  # the loop was closed: nobody waits there any more
             log.debug("an event loop went away before its commit was answered")
+    return told and len(loops) == 1
 
 
-def resolve(changes: list[Change]) -> None:
-    """Tell those who await them on this event loop."""
+def resolve(changes: list[Change], then: Callable[[], None] | None = None) -> None:
+    """Tell those who await them on this event loop; `then` is called once they have run on."""
     for change in changes:
         future = change.future
         if future is None or future.done():
@@ -163,3 +174,5 @@ def resolve(changes: list[Change]) -> None:
             future.set_exception(change.error)
         else:
             future.set_result(change.position)
+    if then is not None:
+        asyncio.get_running_loop().call_soon(then)  # behind those who waited: they run first

@@ -12,7 +12,9 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
+from functools import partial
+from queue import Empty, SimpleQueue
+from time import monotonic
 
 from flowkit.changes import Change, Writer, by_run, fail, merge, next_commit, notify, resolve, settle
 from flowkit.patience import PatientStorage
@@ -26,7 +28,9 @@ _FLUSH, _END = "flush", "end"
 _LONG_WAY = 64  # commits of a run after which one goes by way of the thread, so that an event loop comes to the rest
 
 
-_Order = str | tuple[Change, Commit]  # _FLUSH, _END, or a commit that was begun and is in doubt
+ROUND_S = 0.01  # a loop that takes longer to come round than this is held up by something else
+
+_Order = str | int | tuple[Change, Commit]  # _FLUSH, _END, a round that is over, or a commit begun and in doubt
 
 
 class Committer:
@@ -48,6 +52,7 @@ class Committer:
         self._waiting: list[Change] = []
         self._orders: SimpleQueue[_Order] = SimpleQueue()  # to the background thread
         self._background: threading.Thread | None = None
+        self._round = 0  # how many times an event loop was waited for
 
     def append(
         self,
@@ -197,11 +202,33 @@ class Committer:
         self._turn.release()
         self._see_to_waiting()
 
-    def _flush_and_pass_on(self) -> None:
+    def _flush_and_pass_on(self, tell: Callable[[list[Change]], object] = notify) -> None:
         try:
-            self._flush()
+            self._flush(tell)
         finally:
             self._pass_on()
+
+    def _come_round(self, batch: list[Change]) -> None:
+        """Tell everyone, and let the event loop that they run on come round with what they write next.
+
+        Else the runs of a loop fall apart into two groups that write by turns, with twice as many syncs of the disk;
+        and a loop that runs while we write takes the interpreter's lock from us at each step. It is not waited for
+        on behalf of a lone run, nor of threads, nor for long: what is written next may be long in coming.
+        """
+        if len(batch) == 1 and not self._waiting:
+            notify(batch)
+            return
+        self._round = number = self._round + 1
+        if not notify(batch, partial(self._orders.put, number)):
+            return
+        until_s = monotonic() + ROUND_S
+        with suppress(Empty):
+            while not any(change.event for change in self._waiting):
+                order = self._orders.get(timeout=max(0, until_s - monotonic()))
+                if order is _END:
+                    self._orders.put(order)
+                if order is _END or order == number:
+                    return
 
     def _order(self, order: _Order) -> None:
         if self._background is None:
@@ -215,9 +242,8 @@ class Committer:
             if order is not _END:
                 with suppress(BaseException):  # whoever waited has been told
                     if order is _FLUSH:
-                        self._flush_and_pass_on()
-                    else:
-                        assert isinstance(order, tuple)  # or it would be one of the words
+                        self._flush_and_pass_on(self._come_round)
+                    elif isinstance(order, tuple):  # a round may be over after nobody waits for it any more
                         self._send_again(*order)
                 continue
             with self._lock:  # under which orders are given
@@ -237,7 +263,7 @@ class Committer:
             notify([change])
             self._pass_on()
 
-    def _flush(self) -> None:
+    def _flush(self, tell: Callable[[list[Change]], object]) -> None:
         """Send everything that waits as one batch, and tell everyone what became of it."""
         with self._lock:
             batch, self._waiting = self._waiting, []
@@ -251,7 +277,7 @@ class Committer:
                     change.error, change.settled = error, True
             raise
         finally:
-            notify(batch)
+            tell(batch)
 
     def _send(self, groups: list[list[Change]], commits: list[Commit]) -> None:
         try:
