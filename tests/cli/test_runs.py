@@ -374,8 +374,6 @@ def test_items_are_followed_live(write: Callable[[str, str], Path], tmp_path: Pa
     file = write("live.py", LIVE)
     url = f"disk:{tmp_path / 'state'}?durability=process"
     words = [
-        "-c",
-        "from flowkit.cli import main; main()",
         "runs",
         "items",
         "live",
