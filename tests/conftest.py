@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from flowkit import active
+from flowkit.registry import tasks
 
 settings.register_profile("flowkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("flowkit")
@@ -23,3 +24,13 @@ def _no_flow_is_left_open() -> Iterator[None]:
     yield
     left = active._open  # noqa: SLF001  # nobody but tests asks for it
     assert not left, f"left open: {left}"
+
+
+@pytest.fixture(autouse=True)
+def _no_schedule_outlives_its_test() -> Iterator[None]:
+    """What a test schedules would be due again and again for the workers of those that follow."""
+    before = frozenset(tasks.ids())
+    yield
+    for spec in filter(None, map(tasks.find, frozenset(tasks.ids()) - before)):
+        if spec.cron is not None:
+            tasks.remove(spec.id)

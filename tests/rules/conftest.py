@@ -111,10 +111,11 @@ ON_REDIS = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Try each rule that asks for a stored state in memory, on disk, and on Redis."""
+    """Try each rule that asks for a stored state in memory, on disk, and on Redis; or where `--flowkit-storage` says."""
     if "store" in metafunc.fixturenames:
         names = ["memory", "disk"] + ["redis"] * (Path(metafunc.module.__file__).stem in ON_REDIS)
-        metafunc.parametrize("store", names, indirect=True)
+        asked_for = str(metafunc.config.getoption("--flowkit-storage"))
+        metafunc.parametrize("store", names if asked_for == "memory" else asked_for.split(","), indirect=True)
 
 
 @pytest.fixture
