@@ -111,7 +111,7 @@ ON_REDIS = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Try each rule that asks for a stored state in memory, on disk, and on Redis; or where `--flowkit-storage` says."""
+    """Try each rule that asks for a stored state on all storages, or on those that `--flowkit-storage` names."""
     if "store" in metafunc.fixturenames:
         names = ["memory", "disk"] + ["redis"] * (Path(metafunc.module.__file__).stem in ON_REDIS)
         asked_for = str(metafunc.config.getoption("--flowkit-storage"))
