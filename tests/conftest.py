@@ -1,5 +1,6 @@
-"""What every test may rely on: no configuration of the machine, and no limit on how long an example may take."""
+"""What every test may rely on: nothing of the machine's configuration, and no limit on how long an example takes."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,10 @@ from flowkit.registry import tasks
 
 settings.register_profile("flowkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("flowkit")
+
+# A shell lets what it starts in the background ignore Ctrl-C, and the commands that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
