@@ -11,7 +11,7 @@ state cannot be made again from a log, so each is reached again from the start, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Sequence
 
 from attrs import define, field
 
@@ -24,6 +24,7 @@ from flowkit_testing.points import REPLAYED, Injury, Point, Schedule
 from flowkit_testing.subject import Subject, in_scenario
 from flowkit_testing.trial import Origin, Passed, Trial, is_of_scenario, shortened
 from flowkit_testing.verdicts import Standard, what_is_wrong
+from flowkit_testing.waves import waves
 
 _MOST_VIOLATIONS = 20
 _MOST_SHRUNK = 3  # shrinking takes runs too, and one small schedule tells enough
@@ -114,8 +115,12 @@ class Explorer:
         if crashes_only:
             self._tried(scenario, "failed" if len(self._found.violations) > before else "passed")
             return True
-        for schedule in schedules(scenario, reference.trial.passed, self.faults):
-            if self._enough():
+        planned = list(schedules(scenario, reference.trial.passed, self.faults))
+        well = self._in_waves(scenario, planned, reference)
+        for schedule in planned:
+            if schedule in well:
+                self._tried(schedule, in_place.get(schedule[-1].point, "equal") if well[schedule] else "passed")
+            elif self._enough():
                 self._tried(schedule, "not tried")
             elif schedule[-1].fault == "crash":
                 self._tried(schedule, self._die_in_place(schedule, reference, in_place))
@@ -172,6 +177,24 @@ class Explorer:
         for left, _, _ in queue:
             self._tried(left, "not tried")
         return verdicts
+
+    def _in_waves(self, scenario: Schedule, planned: Sequence[Schedule], reference: Reference) -> dict[Schedule, bool]:
+        """Schedules that went well together with others in one run; True for those that leave a known state behind."""
+        well: dict[Schedule, bool] = {}
+        if self.subject.world is not None:  # each is to be compared by what it does to the world
+            return well
+        for wave in waves(planned):
+            if self._enough():
+                break
+            schedule = (*scenario, *wave.injuries)
+            trial = Trial(reference.subject, schedule, watch_crashes=True)
+            trial.run()
+            self._found.runs += 1
+            self.budget.spend()
+            if not _what_is_wrong(trial, schedule, reference) and all(map(reference.known.get, trial.left_states)):
+                well.update(dict.fromkeys(wave.schedules[: trial.struck], bool(trial.left_states)))
+            trial.close()
+        return well
 
     def _resumed(self, reference: Reference, path: Schedule, origin: Origin) -> Trial:
         """Resume from a state, by a log of what led to it; or by its path, if the world belongs to it."""

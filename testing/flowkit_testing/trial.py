@@ -72,6 +72,9 @@ class Trial:
     passed: list[Passed] = field(factory=list)
     wrong: list[str] = field(factory=list)
     left_state: Hashable = None  # the known state that the last crash has left behind
+    left_states: list[Hashable] = field(factory=list)  # what each crash has left behind, if `watch_crashes`
+    watch_crashes: bool = False
+    _crashed: bool = False  # since somebody has last asked the storage
     world_after: Hashable = None
     _overlaps: Overlaps = field(factory=Overlaps)
     _left: list[Injury] = field(factory=list)
@@ -110,6 +113,11 @@ class Trial:
         return not self._left
 
     @property
+    def struck(self) -> int:
+        """How many injuries have happened, apart from those of the scenario."""
+        return sum(1 for injury in self.schedule if not is_of_scenario(injury)) - len(self._left)
+
+    @property
     def idle(self) -> list[str]:
         """The steps that were to fail and were never called."""
         return self.subject.injector.idle_failures()
@@ -122,6 +130,7 @@ class Trial:
         bystander = Bystander.beside(self._storage.behind, lab.clock.now_ms())
         try:
             self._go(origin)
+            self._look_after_a_crash()
             if self.thorough:
                 self.wrong.extend(bystander.intrusions(lab.clock.now_ms()))
             if not lab.retired:  # else whoever has taken over looks
@@ -252,6 +261,7 @@ class Trial:
 
     def asked(self, process: Process, operation: str, perform: Callable[[], _T]) -> _T:
         """A process calls its storage."""
+        self._look_after_a_crash()
         if self.known is not None and not self._left and self._now() in self.known:
             raise _SeenBefore
         injury = self._next_unanswered(operation)
@@ -260,6 +270,11 @@ class Trial:
         if injury.fault == "lost_ack":
             perform()
         raise Unanswered(f"injected: {injury}")
+
+    def _look_after_a_crash(self) -> None:
+        if self._crashed:
+            self._crashed = False
+            self.left_states.append(self._now())
 
     def _next_unanswered(self, operation: str) -> Injury | None:
         """The injury to this call, if it is one that goes unanswered."""
@@ -294,6 +309,7 @@ class Trial:
             case "crash" if process.on_stop is not None:
                 process.stop(for_good=True)
             case "crash":
+                self._crashed = self.watch_crashes
                 raise process.die(str(injury))
             case _:
                 raise AssertionError(injury)  # the others are no strikes
