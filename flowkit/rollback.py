@@ -20,6 +20,7 @@ from flowkit.records import Go, RunStatus
 from flowkit.run import Blocked, Run, Scope, Undo, UndoScope, Unwind
 
 _COMPENSATING = Go(RunStatus.COMPENSATING)
+_NO_DIGEST = ArgumentDigest(lambda: None)  # an undo gets what was recorded, so its arguments are not compared
 
 
 def undo_key(key: str) -> str:
@@ -129,9 +130,7 @@ def _undo(run: Run, scope: Scope, saga: UndoScope, undo: Undo) -> Operation[Exce
         assert isinstance(attempts, int)
         failed = noted(run, past.kind, key, undo.name, error, attempts)
         return failed if isinstance(failed, Exception) else RunBlocked(str(failed))
-    spec = StepSpec(
-        undo.name, undo.fn, undo.is_async, ArgumentDigest(undo.fn), object, undo.policy, kind=Kind.UNDO.value
-    )
+    spec = StepSpec(undo.name, undo.fn, undo.is_async, _NO_DIGEST, object, undo.policy, kind=Kind.UNDO.value)
     threaded = run.is_async and not undo.is_async
     try:
         call = StepCall(spec, key, "", undo.args, undo.kwargs, past, saga, threaded)

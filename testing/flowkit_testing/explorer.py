@@ -154,9 +154,13 @@ class Explorer:
         known = reference.known
 
         def enqueue(trial: Trial, path: Schedule) -> None:
+            last: Hashable = None
             for passed in trial.passed:
-                if passed.state not in known:
-                    known[passed.state] = True
+                if passed.state is last:  # to hash a state takes longer than anything else here
+                    continue
+                last = passed.state
+                if last not in known:
+                    known[last] = True
                     queue.append(((*path, Injury("crash", passed.point)), passed, _origin(trial, passed)))
 
         enqueue(reference.trial, scenario)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from attrs import evolve
 
@@ -102,10 +102,13 @@ class Lab:
         return self.start_process() if newest is None or newest.died is not None or newest.stopped else newest
 
     def let_stopped_go_on(self) -> bool:
-        """Processes that stand still, and were not killed, go on; False if there are none."""
+        """Processes that stand still, and were not killed, go on; False if there are none.
+
+        The one that stopped last comes first, since `_strict` is left in the reverse order in which it was entered.
+        """
         stopped = [seat for seat in self._stopped if not seat.process.killed]
         self._stopped = [seat for seat in self._stopped if seat.process.killed]
-        for seat in stopped:
+        for seat in reversed(stopped):
             seat.process.go_on()
             if seat.wait():
                 self._stopped.append(seat)
@@ -113,10 +116,11 @@ class Lab:
 
     def close(self) -> None:
         """Stop all processes."""
-        for seat in self._stopped:
+        for seat in reversed(self._stopped):
             seat.process.die("the test is over")
             seat.process.go_on()
-            seat.wait()
+            with suppress(ReplayDiffers):  # nobody asks any more
+                seat.wait()
         self._stopped.clear()
         for process in self._processes:
             process.close()

@@ -16,7 +16,7 @@ from attrs import define, evolve, field, frozen
 
 from flowkit.storage import Storage, open_storage
 from flowkit_testing.forks import Forks, Processes
-from flowkit_testing.points import Injury, Schedule, token_of
+from flowkit_testing.points import REPLAYED, Injury, Schedule, token_of
 from flowkit_testing.real_order import Memory, Order, Report, pass_memory
 from flowkit_testing.subject import Subject
 from flowkit_testing.trial import is_of_scenario, run_of
@@ -63,12 +63,12 @@ class RealTier:
         strikes = [injury for injury in schedule if not is_of_scenario(injury)]
         if any(injury.fault in _STANDING for injury in strikes[:-1]):
             raise ValueError("in the real tier, a process that stands still is the last fault of a schedule")
-        scenario = tuple(injury for injury in schedule if is_of_scenario(injury))
+        scenario = tuple(injury for injury in schedule if is_of_scenario(injury) and injury != REPLAYED)
         standard = self._standards.get(scenario)
         if standard is None:
             standard, verdict = self._try(scenario, None)
             self._standards[scenario] = standard
-            if verdict.wrong or not strikes:
+            if verdict.wrong or schedule == scenario:
                 return evolve(verdict, schedule=schedule)
         return self._try(schedule, standard)[1]
 

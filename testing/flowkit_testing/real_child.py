@@ -56,11 +56,11 @@ class RealTrial(Trial):
     def _strike(self, process: Process, injury: Injury) -> None:
         match injury.fault:
             case "crash":
-                self._note(injury)
+                self._note(process, injury)
                 self.report().write(self.order.report)
                 os.kill(os.getpid(), signal.SIGKILL)
             case "stop" | "lease":
-                self._note(injury)
+                self._note(process, injury)
                 self._stand_still()
                 self.lab.retired = True  # it ends what it is at; the rest is for whoever has taken over
             case _:

@@ -75,13 +75,15 @@ class Watched:
     storage: LoggedStorage
     reader: StateReader
     _runs: dict[str, tuple[Hashable, ...]] = field(factory=dict)
+    _state: State = ()
 
     def state(self) -> State:
         """All that is stored, without times."""
         with self.storage.lock:
             if self.storage.touched:
                 self._read_touched()
-            return tuple(self._runs[run_id] for run_id in sorted(self._runs))
+                self._state = tuple(self._runs[run_id] for run_id in sorted(self._runs))
+            return self._state
 
     def _read_touched(self) -> None:
         touched, self.storage.touched = self.storage.touched, {}

@@ -296,7 +296,7 @@ class Trial:
                 self.passed.append(Passed(point, self._now(), len(self.changes), self.lab.clock.now_ms()))
 
     def _strike(self, process: Process, injury: Injury) -> None:
-        self._note(injury)
+        self._note(process, injury)
         match injury.fault:
             case "lease":
                 self.lab.take_over(run_of(injury.point))
@@ -314,10 +314,10 @@ class Trial:
             case _:
                 raise AssertionError(injury)  # the others are no strikes
 
-    def _note(self, injury: Injury) -> None:
+    def _note(self, process: Process, injury: Injury) -> None:
         """A fault happens now."""
         self._passing.counts.clear()
-        self.watch.injured(superseded=injury.fault in {"lease", "stop"})
+        self.watch.injured(process if injury.fault in {"lease", "stop"} else None)
         run_id, _, what = injury.point.what.rpartition(": ")
         self.lab.trace.add(What.INJECTED, Call(run_id, "", f"{injury.fault} {injury.point.when} {what}", 1))
 

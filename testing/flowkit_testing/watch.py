@@ -36,7 +36,7 @@ class Watch:
     cancelled: bool = False  # the run was told to stop
     heard: bool = False  # and the answer to a commit of it has said so
     calls_after_cancel: int = 0
-    _superseded: int = 0
+    _zombies: set[Process] = field(factory=set)  # they do not know that somebody else has taken over
     _running: dict[int, tuple[Process, Run, Invoke]] = field(factory=dict)  # by the identity of the effect
     weighs: bool = False  # hold what is recorded of steps against what their bodies have returned
     _returned: dict[tuple[Run, str], bytes | None] = field(factory=dict)  # as JSON; None if it is of other types
@@ -99,8 +99,10 @@ class Watch:
         self.calls_after_cancel += self.heard and run_id == RUN_ID and not key.endswith(_UNDO_MARK)
         if effect.undoable:
             self.undoable.add((run_id, key))
-        if self.ledger.is_superseded(moment.run.writer.lease):  # it does not know, and can record nothing of this
+        superseded = self.ledger.is_superseded(moment.run.writer.lease)
+        if superseded or moment.process in self._zombies:  # it can record nothing of this, nor of what its children do
             self.allowed[run_id, key, effect.attempt] += 1
+        if superseded:
             return
         if self.ledger.has_outcome(run_id, key):
             self._say(Check.DONE_ONCE, f"D2: step {effect.name!r} ({key}) was completed and ran again")
@@ -139,12 +141,14 @@ class Watch:
                 f"{past.payload[:80]!r}",
             )
 
-    def injured(self, *, superseded: bool) -> None:
+    def injured(self, zombie: Process | None = None) -> None:
         """A fault strikes: each attempt without an acknowledged outcome may be made once more.
 
-        A process that was superseded goes on, with attempts of its children too, until it comes to the storage.
+        Args:
+            zombie: a process that was superseded and goes on, until it comes to the storage.
         """
-        self._superseded += superseded
+        if zombie is not None:
+            self._zombies.add(zombie)
         for run_id, key, attempt in self.begun:
             if not self.ledger.has_outcome(run_id, key) and self.ledger.attempts.get((run_id, key), 0) < attempt:
                 self.allowed[run_id, key, attempt] += 1
@@ -152,7 +156,7 @@ class Watch:
     def repeated(self) -> Iterator[str]:
         """Attempts that were made again though no fault came between their effect and its commit."""
         for attempt, times in self.begun.items():
-            if times > 1 + self.allowed[attempt] + self._superseded:
+            if times > 1 + self.allowed[attempt]:
                 run_id, key, number = attempt
                 yield Check.EFFECTS.broken(
                     f"attempt {number} of operation {key} of run {run_id!r} was made {times} times"

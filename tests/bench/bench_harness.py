@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from flowkit import step, task
+from flowkit import NonRetryable, step, task
 from flowkit.memory import MemoryStorage
 from flowkit.storage import open_storage
+from flowkit.tasks import Runnable
 from flowkit_testing import Harness
 from tests.bench.measure import against_json
 from tests.bench.plugin import Judge
@@ -30,10 +31,27 @@ def unbook(number: int) -> None:
     """The undo."""
 
 
+@step
+def ship() -> None:
+    """Never works."""
+    raise NonRetryable
+
+
+@task(id="bench-failing-saga")
+def failing_saga_of(steps: int) -> None:
+    """Steps in a row, and their undos, because the last one fails."""
+    for number in range(1, steps):
+        book(number)
+    ship()
+
+
 @task(id="bench-saga")
 def saga_of(steps: int) -> int:
     """Steps in a row, each with an undo."""
     return sum(book(number) for number in range(steps))
+
+
+SAGAS = [(saga_of, "10 steps"), (failing_saga_of, "10 steps that fail")]
 
 
 @pytest.fixture
@@ -58,25 +76,31 @@ def test_one_run(benchmark: BenchmarkFixture, judge: Judge) -> None:
     judge("harness test of one run", against_json(benchmark, one, rounds=ROUNDS, flowkit_calls=1))
 
 
-def test_exploring_in_memory(benchmark: BenchmarkFixture, judge: Judge) -> None:
+@pytest.mark.parametrize(("saga", "what"), SAGAS)
+def test_exploring_in_memory(
+    saga: Runnable[[int], object], what: str, benchmark: BenchmarkFixture, judge: Judge
+) -> None:
     """Every point of a saga of ten steps, in memory; how many resumes that took is printed."""
     harness = Harness(MemoryStorage())
-    found = harness.explore(saga_of, STEPS)
+    found = harness.explore(saga, STEPS)
     print(found)  # noqa: T201  # the number of resumes is a promise
     found.assert_safe()
     assert found.resumes <= 3 * STEPS + 20
 
     def explore() -> None:
-        harness.explore(saga_of, STEPS)
+        harness.explore(saga, STEPS)
 
-    judge("exploring 10 steps in memory", against_json(benchmark, explore, rounds=ROUNDS, flowkit_calls=1))
+    judge(f"exploring {what} in memory", against_json(benchmark, explore, rounds=ROUNDS, flowkit_calls=1))
     harness.close()
 
 
-def test_exploring_on_disk(on_disk: Harness, benchmark: BenchmarkFixture, judge: Judge) -> None:
+@pytest.mark.parametrize(("saga", "what"), SAGAS)
+def test_exploring_on_disk(
+    saga: Runnable[[int], object], what: str, on_disk: Harness, benchmark: BenchmarkFixture, judge: Judge
+) -> None:
     """The same on disk."""
 
     def explore() -> None:
-        on_disk.explore(saga_of, STEPS).assert_safe()
+        on_disk.explore(saga, STEPS).assert_safe()
 
-    judge("exploring 10 steps on disk", against_json(benchmark, explore, rounds=3, flowkit_calls=1))
+    judge(f"exploring {what} on disk", against_json(benchmark, explore, rounds=3, flowkit_calls=1))

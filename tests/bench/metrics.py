@@ -117,6 +117,8 @@ METRICS = {
         Metric("harness test of one run", JSON, Within(5 * MS)),
         Metric("exploring 10 steps in memory", JSON, Within(500 * MS)),
         Metric("exploring 10 steps on disk", JSON, Within(3000 * MS)),
+        Metric("exploring 10 steps that fail in memory", JSON, Within(500 * MS)),
+        Metric("exploring 10 steps that fail on disk", JSON, Within(3000 * MS)),
         Metric("import flowkit", "bare interpreter", Within(150 * MS)),
     )
 }
