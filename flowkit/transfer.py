@@ -105,36 +105,71 @@ def import_run(storage: Storage, line: str) -> str | None:
     An import that broke off may be made again: what is there already is completed, and nothing is done twice.
 
     Raises:
-        StorageError: the line is no exported run, or of a newer version; or the storage refused it.
+        StorageError: the line is no exported run, is damaged, or of a newer version; or the storage refused it.
     """
-    document = _document(line)
-    new = _new_run(document)
-    (answer,) = storage.submit([new])
+    read = _read(line)
+    (answer,) = storage.submit([read.new])
     if not isinstance(answer, Created):
         return None
-    _deliver(storage, document, reopening=False)
+    _deliver(storage, read, reopening=False)
     if answer.lease is not None:  # else its limit has no room: it was born ready
-        _let_go(storage, document, answer.lease, len(new.entries))
-        _deliver(storage, document, reopening=True)
-    return new.run_id
+        _let_go(storage, read, answer.lease)
+        _deliver(storage, read, reopening=True)
+    return read.new.run_id
 
 
-def _let_go(storage: Storage, document: Document, lease: Lease, length: int) -> None:
-    commit = Commit(lease.run_id, lease.owner, lease.fence, f"import-{lease.run_id}", length, then=_end(document))
+@frozen
+class _Read:
+    """A line, understood."""
+
+    new: NewRun
+    inbox: tuple[Message, ...]
+    cancel: bool
+    then: Then  # how the run is let go of
+
+
+def _read(line: str) -> _Read:
+    document = _document(line)
+    try:
+        new, inbox, then = _new_run(document), tuple(_messages(document)), _end(document)
+        _check(new)
+        return _Read(new, inbox, bool(document["cancel"]), then)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise StorageError(
+            f"run {document.get('id')!r} is damaged in this export ({what}): export it again, or leave its line out"
+        ) from error
+
+
+def _check(new: NewRun) -> None:
+    texts = (new.run_id, new.task, new.queue, *new.tags, *(() if new.parent is None else (new.parent,)))
+    if not all(isinstance(text, str) and text for text in texts):
+        raise TypeError(f"one of {texts} is no name")
+    if type(new.priority) is not int:
+        raise TypeError(f"priority {new.priority!r} is no number")
+
+
+def _let_go(storage: Storage, read: _Read, lease: Lease) -> None:
+    length = len(read.new.entries)
+    commit = Commit(lease.run_id, lease.owner, lease.fence, f"import-{lease.run_id}", length, then=read.then)
     (verdict,) = storage.commit([commit])
     if not isinstance(verdict, Done):
         raise StorageError(f"run {lease.run_id!r} was taken by someone else while it was imported: {verdict}")
 
 
-def _deliver(storage: Storage, document: Document, *, reopening: bool) -> None:
+def _deliver(storage: Storage, read: _Read, *, reopening: bool) -> None:
     """Send what lay in the inbox; a request to reopen the run only when it can be reopened."""
-    run_id: str = document["id"]
-    for each in document["inbox"]:
-        message = Message(each["id"], MessageKind(each["kind"]), each["name"], _bytes(each["payload"]))
+    run_id = read.new.run_id
+    for message in read.inbox:
         if (message.kind is MessageKind.REOPEN) is reopening:
             storage.send(run_id, message)
-    if document["cancel"] and not reopening:
+    if read.cancel and not reopening:
         storage.send(run_id, Message(f"import-cancel-{run_id}", MessageKind.CANCEL))
+
+
+def _messages(document: Document) -> Iterator[Message]:
+    for each in document["inbox"]:
+        yield Message(each["id"], MessageKind(each["kind"]), each["name"], _bytes(each["payload"]))
 
 
 def _new_run(document: Document) -> NewRun:
@@ -156,9 +191,9 @@ def _new_run(document: Document) -> NewRun:
 def _end(document: Document) -> Then:
     """How the run is let go of: as it was. What waits for messages looks at them anew."""
     status = RunStatus(document["status"])
+    result = b"" if document["result"] is None else _bytes(document["result"])
     if any(each["kind"] == MessageKind.REOPEN for each in document["inbox"]):
         return Block(b"")  # it was reopened, and will be again
-    result = b"" if document["result"] is None else _bytes(document["result"])
     if status.finished:
         return Finish(status, result)
     if status is RunStatus.BLOCKED:
@@ -192,4 +227,4 @@ def _text(payload: bytes) -> str | dict[str, str]:
 
 
 def _bytes(text: str | Mapping[str, str]) -> bytes:
-    return text.encode() if isinstance(text, str) else base64.b64decode(text["base64"])
+    return text.encode() if isinstance(text, str) else base64.b64decode(text["base64"], validate=True)

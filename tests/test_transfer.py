@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,6 +171,7 @@ class _Breaking:
         ("[1]", "no line of `flowkit runs export`"),
         ("{}", "no line of `flowkit runs export`"),
         ('{"format": 99, "id": "r"}', "run 'r' was exported in format 99; this version of flowkit reads 1"),
+        ('{"format": 1, "id": "r"}', "run 'r' is damaged in this export ('status' is missing)"),
     ],
 )
 def test_what_is_no_export_is_refused(line: str, says: str) -> None:
@@ -181,6 +183,60 @@ def test_what_is_no_export_is_refused(line: str, says: str) -> None:
 
     assert says in str(caught.value)
     assert storage.list_runs(RunQuery()).headers == ()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", 7),
+        ("id", ""),
+        ("task", None),
+        ("status", "strange"),
+        ("queue", []),
+        ("priority", "high"),
+        ("tags", 5),
+        ("parent", {}),
+        ("limit", {"places": 2}),
+        ("input", {"base64": "!"}),
+        ("input", 5),
+        ("entries", [None]),
+        ("inbox", [{"id": "m"}]),
+        ("inbox", [{"id": "m", "kind": "shout", "name": "n", "payload": ""}]),
+        ("result", 5),
+    ],
+)
+def test_a_damaged_run_is_refused_whole(field: str, value: object) -> None:
+    """Whatever is wrong in it, it is named, and nothing of it is created."""
+    source, target = opened(MemoryStorage()), opened(MemoryStorage())
+    end(source, born(source, "run", limit=Limit(1)), Finish(RunStatus.FAILED, b"why"), b"1")
+    source.send("run", Message("r1", MessageKind.REOPEN, "retry", b"again"))
+    (line,) = lines(source)
+
+    with pytest.raises(StorageError, match=r"run .* is damaged in this export \(.+\): export it again"):
+        import_run(target, json.dumps(json.loads(line) | {field: value}))
+
+    assert target.list_runs(RunQuery()).headers == ()
+
+
+@pytest.mark.parametrize("harm", [b"half", b"\xff\xfe"])
+def test_half_a_file(harm: bytes, tmp_path: Path) -> None:
+    """The line is named; what came before it is there; the whole file, imported again, completes the rest."""
+    source = opened(MemoryStorage())
+    for run_id in "abc":
+        end(source, born(source, run_id), Finish(RunStatus.SUCCEEDED, b"1"))
+    exported = "\n".join(lines(source)).encode()
+    file, target = tmp_path / "runs.jsonl", f"disk:{tmp_path / 'target'}?durability=process"
+    file.write_bytes(exported[: exported.rindex(b"\n") + 40] + (b"" if harm == b"half" else harm))
+
+    broken = CliRunner().invoke(cli, ["runs", "import", str(file), "--storage", target])
+    file.write_bytes(exported)
+    mended = CliRunner().invoke(cli, ["runs", "import", str(file), "--storage", target])
+
+    assert broken.exit_code != 0
+    assert "Traceback" not in broken.stderr
+    assert "runs.jsonl, line 3: " in broken.stderr
+    assert "(2 runs imported, 0 were there)" in broken.stderr
+    assert (mended.exit_code, mended.stderr.strip()) == (0, "1 runs imported, 2 were there")
 
 
 @step
@@ -201,9 +257,11 @@ def napper(number: int) -> int:
     return double(first)
 
 
-def test_a_run_goes_on_elsewhere(tmp_path: Path, flowkit_redis_server: Server) -> None:
+@pytest.mark.parametrize("direction", ["disk to redis", "redis to disk"])
+def test_a_run_goes_on_elsewhere(direction: str, tmp_path: Path, flowkit_redis_server: Server) -> None:
     """D2: `flowkit runs export` and `import`: the rest of a run happens on the other storage, what was done is kept."""
-    here, there = f"disk:{tmp_path / 'here'}?durability=process", f"{flowkit_redis_server.url}?namespace=elsewhere"
+    places = [f"disk:{tmp_path / 'disk'}?durability=process", f"{flowkit_redis_server.url}?namespace={tmp_path.name}"]
+    here, there = places if direction == "disk to redis" else reversed(places)
     _calls.clear()
     with Flow(here, worker=True) as flow:
         napper.options(run_id="napper").trigger(21)

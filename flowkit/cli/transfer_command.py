@@ -10,6 +10,7 @@ import click
 from flowkit.cli.exits import Exit
 from flowkit.cli.options import storage_option
 from flowkit.cli.output import reported
+from flowkit.errors import StorageError
 from flowkit.flow import Flow
 from flowkit.records import RunQuery, RunStatus
 from flowkit.transfer import export_runs, import_run
@@ -40,14 +41,25 @@ def export_command(*, status: str | None, task_id: str | None, tag: str | None, 
 
 
 @click.command("import")
-@click.argument("file", type=click.File(encoding="utf-8"), default="-")
+@click.argument("file", type=click.File("rb"), default="-")
 @storage_option
-def import_command(*, file: IO[str], storage: str | None) -> None:
+def import_command(*, file: IO[bytes], storage: str | None) -> None:
     """Create the runs of an export. Those whose ids are taken are left as they are; broken off, it may be repeated."""
-    created, there = 0, 0
+    made: list[str | None] = []
     with reported(as_json=False), Flow(storage, worker=False) as flow:
-        for line in file:
-            if line.strip():
-                made = import_run(flow.engine.storage, line)
-                created, there = created + (made is not None), there + (made is None)
-    click.echo(f"{created} runs imported, {there} were there", err=True)
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                made.append(import_run(flow.engine.storage, line.decode()))
+            except (StorageError, UnicodeDecodeError) as error:
+                raise StorageError(
+                    f"{file.name}, line {number}: {error}. What came before it is imported ({_count(made)}); mend the "
+                    "file and import it again, what is there is left as it is"
+                ) from error
+    click.echo(_count(made), err=True)
+
+
+def _count(made: list[str | None]) -> str:
+    created = sum(run_id is not None for run_id in made)
+    return f"{created} runs imported, {len(made) - created} were there"
