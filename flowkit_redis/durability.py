@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 
 from attrs import frozen
 from redis.exceptions import BusyLoadingError
@@ -17,6 +18,8 @@ from flowkit_redis.url import Address
 log = logging.getLogger(__name__)
 
 _SETTINGS = (b"appendfsync", b"min-replicas-to-write")
+_REPLICA = re.compile(r"slave\d+")
+_LATE_BYTES, _LATE_S = 1_000_000, 10  # replicas tell of themselves once a second
 
 
 @frozen
@@ -32,6 +35,7 @@ class Health:
     fsync: str | None  # None: it does not say, as managed services do not
     replicas: int
     replicas_required: int | None
+    behind: tuple[str, ...]  # replicas that lack much of what was acknowledged, and how much
 
 
 @frozen
@@ -83,7 +87,23 @@ def _examined(link: Link, address: Address, shard: int) -> Health:
         fsync=None if settings is None else settings.get(b"appendfsync", b"").decode(),
         replicas=int(info.get("connected_slaves", "0")),
         replicas_required=None if settings is None else int(settings.get(b"min-replicas-to-write", b"0")),
+        behind=tuple(_behind(info)),
     )
+
+
+def _behind(info: Mapping[str, str]) -> Iterator[str]:
+    """Replicas that are late: a failover to one loses what it lacks."""
+    written = int(info.get("master_repl_offset", "0"))
+    for name, value in info.items():
+        if _REPLICA.fullmatch(name) is None:
+            continue
+        said = dict(field.partition("=")[::2] for field in value.split(","))
+        where = f"{said.get('ip')}:{said.get('port')}"
+        lacks, silent_s = written - int(said.get("offset", "0")), int(said.get("lag", "0"))
+        if said.get("state") != "online":
+            yield f"{where}, which is only being given a copy ({said.get('state')})"
+        elif lacks > _LATE_BYTES or silent_s > _LATE_S:
+            yield f"{where}, which lacks {lacks:,} bytes and was heard of {silent_s} s ago"
 
 
 def _fields(info: bytes) -> Mapping[str, str]:
@@ -145,8 +165,10 @@ _OFTEN = {"everysec": "once a second (appendfsync everysec)", "no": "when the sy
 _NO_REPLICA_NEEDED = (
     "it takes writes that no replica has yet, so a failover loses the last of them: set min-replicas-to-write 1"
 )
+_LATE_REPLICA = "a failover would lose steps to its replica {}: see why it does not keep up"
 
 
 def _hints(health: Health) -> tuple[str, ...]:
     """What is no loss by itself."""
-    return (_NO_REPLICA_NEEDED,) if health.replicas and health.replicas_required == 0 else ()
+    unneeded = (_NO_REPLICA_NEEDED,) if health.replicas and health.replicas_required == 0 else ()
+    return (*unneeded, *(_LATE_REPLICA.format(replica) for replica in health.behind))

@@ -99,7 +99,8 @@ class _Reader:
         scheme, _, rest = url.partition("://")
         if scheme not in SCHEMES or not rest:
             form = "redis://HOST:PORT/DB" if scheme not in SCHEMES else f"{scheme}://{_FORMS[SCHEMES[scheme]]}"
-            raise ConfigurationError(f"a storage URL that begins with {url[:12]!r} is no redis storage; write {form}")
+            begins = url.partition(":")[0][:12]
+            raise ConfigurationError(f"a storage URL that begins with {begins!r} is no redis storage; write {form}")
         self._scheme = scheme
         self._kind = SCHEMES[scheme]
         try:
@@ -110,6 +111,8 @@ class _Reader:
                 f"its host or port cannot be read ({_harmless(error)}); write {scheme}://{_FORMS[self._kind]}"
             ) from None
         self._options = dict(parse_qsl(self._parts.query, keep_blank_values=True))
+        if "@" not in self._parts.netloc and ("@" in self._parts.path or any("@" in name for name in self._options)):
+            raise self._wrong("what stands before its @ holds /, ? or #; write them %2F, %3F and %23 in a password")
 
     def address(self) -> Address:
         """All that the URL says."""
@@ -175,7 +178,8 @@ class _Reader:
             raise self._wrong(f"{name}={text!r} is not {wanted}") from None
 
     def _wrong(self, what: str) -> ConfigurationError:
-        shown = f"{self._scheme}://...{self._parts.path}" if hasattr(self, "_parts") else f"{self._scheme}://..."
+        path = self._parts.path if hasattr(self, "_parts") else ""
+        shown = f"{self._scheme}://...{'' if '@' in path else path}"  # a piece of a password, if it was not escaped
         return ConfigurationError(f"storage URL {shown!r}: {what}")
 
 

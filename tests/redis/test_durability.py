@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,12 +13,14 @@ import pytest
 from click.testing import CliRunner
 
 from flowkit.cli.app import cli
+from flowkit.cli.exits import Exit
 from flowkit.errors import StorageError, StorageNotDurable
 from flowkit.records import Capabilities, Durability
 from flowkit_redis import redis_storage
 from flowkit_redis.durability import promise_of
 from flowkit_redis.link import Link
 from flowkit_redis.url import parse
+from flowkit_testing.clusters import until
 from flowkit_testing.servers import Server
 
 KEPT = {"appendonly": "yes", "appendfsync": "everysec"}
@@ -168,6 +172,39 @@ def test_a_wrong_password_is_said_without_it() -> None:
             look(server.url)
         assert look(server.url.replace("//", "//:right@")).server_time
     assert "wrong-one" not in str(caught.value)
+
+
+def test_a_replica_that_lags_behind() -> None:
+    """A failover to it would lose what it lacks: the doctor names it, and what it lacks, as long as it does."""
+    with running(repl_diskless_sync_delay="0") as master, running(replicaof=f"127.0.0.1 {master.port}") as replica:
+        until(lambda: b"master_link_status:up" in replica.ask("INFO", "replication"))
+        until(lambda: not any("its replica" in text for text in look(master.url).advice))
+        replica.freeze()
+        master.ask("SET", "large", "x" * 3_000_000)
+        found = CliRunner().invoke(cli, ["doctor", "--storage", master.url, "--json"])
+        replica.thaw()
+        advice = " ".join(json.loads(found.stdout)["advice"])
+        assert re.search(rf"its replica 127.0.0.1:{replica.port}, which lacks 3,\d\d\d,\d\d\d bytes", advice)
+        until(lambda: not any("its replica" in text for text in look(master.url).advice))
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "says"),
+    [
+        ({"appendonly": "no"}, Exit.FAILED, "set appendonly yes"),
+        (KEPT | {"maxmemory": "100mb", "maxmemory_policy": "allkeys-lru"}, Exit.STORAGE, "maxmemory-policy noeviction"),
+        (KEPT | {"appendfsync": "always"}, Exit.OK, "nothing to change"),
+    ],
+    ids=["no append-only file", "evicting", "all well"],
+)
+def test_doctor_on_servers_that_are_set_up_so(settings: dict[str, str], code: Exit, says: str) -> None:
+    """What is wrong is said with the setting to change, on one line; the exit code tells how bad it is."""
+    with running(**settings) as server:
+        found = CliRunner().invoke(cli, ["doctor", "--storage", server.url])
+
+    assert found.exit_code == code, found.output
+    assert says in found.output
+    assert "Traceback" not in found.output
 
 
 def test_doctor_says_what_to_change() -> None:
