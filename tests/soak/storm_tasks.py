@@ -77,11 +77,7 @@ def side_run(count: int) -> int:
     return sum(outcome.ok for outcome in wait_for_work())
 
 
-# A namespace in several shards takes no limits.
-LIMIT = None if os.environ.get("FLOWKIT_STORM_UNLIMITED") else Concurrency(2, key=lambda number, *_: number % 2)
-
-
-@task(id="storm-child", concurrency=LIMIT)
+@task(id="storm-child", concurrency=Concurrency(2, key=lambda number, *_: number % 2))
 def child(number: int, whose: str = "parent") -> str:
     """A child, two at a time of each kind."""
     return use(reserve(number), whose)
