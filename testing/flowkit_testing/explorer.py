@@ -11,7 +11,7 @@ state cannot be made again from a log, so each is reached again from the start, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 
 from attrs import define, field
 
@@ -19,7 +19,7 @@ from flowkit_testing.budget import Budget
 from flowkit_testing.checks import Check
 from flowkit_testing.exploration import Exploration, Tried, Verdict, Violation
 from flowkit_testing.orders import count, orders
-from flowkit_testing.plan import DEFAULT_FAULTS, MOST_ORDERS, Kind, schedules
+from flowkit_testing.plan import DEFAULT_FAULTS, MOST_ORDERS, MOST_UNANSWERED, Kind, calls_left_out, schedules
 from flowkit_testing.points import REPLAYED, Injury, Point, Schedule
 from flowkit_testing.subject import Subject, in_scenario
 from flowkit_testing.trial import Origin, Passed, Trial, is_of_scenario, shortened
@@ -77,8 +77,8 @@ class Explorer:
             return self._found
         self._found.tried.clear()  # they are among what follows, or their points are not there any more
         if self._scenario(()) and not self._enough():
-            for step in self.failing:
-                self._scenario((Injury("fail", Point(step, "before")),))
+            for scenario in self._failures():
+                self._scenario(scenario)
             self._orders()
         self._note_budget()
         return self._found
@@ -99,12 +99,30 @@ class Explorer:
         trial.run()
         return self._judge(trial, schedule, reference), trial.reached
 
+    def _failures(self) -> Iterator[Schedule]:
+        """Each of the steps that are to fail, by itself; an undo that only runs when a step fails, after each of these.
+
+        Raises:
+            AssertionError: one of them is never called, so that nothing would be proven.
+        """
+        for step in self.failing:
+            alone = (_failure_of(step),)
+            if not self._reference(alone).trial.idle:
+                yield alone
+                continue
+            after_others = [(_failure_of(other), *alone) for other in self.failing if other != step]
+            reached = [scenario for scenario in after_others if not self._reference(scenario).trial.idle]
+            if not reached:
+                refuse_what_is_never_called(self.subject, self._reference(alone).trial)
+            yield from reached
+
     # ---- one scenario -----------------------------------------------------------------------------------------
 
     def _scenario(self, scenario: Schedule, *, crashes_only: bool = False) -> bool:
         """Explore what follows from a run in which some steps fail or come late; False if that run itself is wrong."""
         before = len(self._found.violations)
         reference = self._reference(scenario)
+        self._found.points += len(reference.trial.passed)
         if len(self._found.violations) > before:
             return False
         if not crashes_only:
@@ -115,6 +133,7 @@ class Explorer:
         if crashes_only:
             self._tried(scenario, "failed" if len(self._found.violations) > before else "passed")
             return True
+        self._note_calls(reference)
         planned = list(schedules(scenario, reference.trial.passed, self.faults))
         well = self._in_waves(scenario, planned, reference)
         for schedule in planned:
@@ -143,9 +162,8 @@ class Explorer:
         reference = self._references[scenario] = Reference(
             subject, trial, Standard.of(trial.aftermath(), subject.codec)
         )
-        self._found.points += len(trial.passed)
         self._judge(trial, scenario, None)
-        refuse_what_cannot_fail(self.subject, trial, before)
+        refuse_a_blind_world(self.subject, trial, before)
         return reference
 
     def _resume_from_every_state(self, scenario: Schedule, reference: Reference) -> dict[Point, Verdict]:
@@ -292,6 +310,14 @@ class Explorer:
         """True once there is so much wrong that more of it tells nothing new, or the budget is spent."""
         return self._broken >= _MOST_VIOLATIONS or self.budget.spent
 
+    def _note_calls(self, reference: Reference) -> None:
+        left_out = calls_left_out(reference.trial.passed)
+        if left_out and {"lost_ack", "not_applied"} & {*self.faults}:
+            self._found.notes.append(
+                f"{left_out} calls of the storage were always answered: all commits lose their answers, and the first "
+                f"{MOST_UNANSWERED} of each other kind"
+            )
+
     def _note_budget(self) -> None:
         left = sum(1 for tried in self._found.tried if tried.verdict == "not tried")
         if left:
@@ -299,17 +325,25 @@ class Explorer:
             self._found.notes.append(f"{left} faults were not tried: {why}")
 
 
-def refuse_what_cannot_fail(subject: Subject, trial: Trial, world_before: object) -> None:
+def refuse_what_is_never_called(subject: Subject, trial: Trial) -> None:
+    """A failure that cannot happen proves nothing.
+
+    Raises:
+        AssertionError: always.
+    """
+    ran = ", ".join(trial.lab.trace.names()) or "none"
+    raise AssertionError(
+        f"task {subject.spec.id!r} never came to what was to fail: {'; '.join(trial.idle)}. Steps that ran: {ran}. (An "
+        "undo only runs if the run fails: name a step that is to fail as well.)"
+    )
+
+
+def refuse_a_blind_world(subject: Subject, trial: Trial, world_before: object) -> None:
     """A check that could not fail proves nothing.
 
     Raises:
-        AssertionError: one of those asked for could not.
+        AssertionError: `world()` does not see what the steps change.
     """
-    if trial.idle:
-        ran = ", ".join(trial.lab.trace.names()) or "none"
-        raise AssertionError(
-            f"task {subject.spec.id!r} never came to what was to fail: {'; '.join(trial.idle)}. Steps that ran: {ran}"
-        )
     if subject.world is not None and not trial.wrong and trial.world_after == world_before:
         raise AssertionError(
             f"world() shows the same before and after a run of task {subject.spec.id!r}: it does not see what "
@@ -323,6 +357,10 @@ def _what_is_wrong(trial: Trial, schedule: Schedule, reference: Reference | None
         return tuple(dict.fromkeys(trial.seen_wrong()))
     standard = None if reference is None else reference.standard
     return what_is_wrong(trial.aftermath(), schedule, trial.subject.codec, standard)
+
+
+def _failure_of(step: str) -> Injury:
+    return Injury("fail", Point(step, "before"))
 
 
 def _scenario_of(schedule: Schedule) -> Schedule:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, Protocol, cast
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 
-from flowkit.effects import Advance, Effect, End, Invoke, Listen, Pause, Record
+from flowkit.documents import decode_input
+from flowkit.effects import Advance, Effect, End, Invoke, Listen, Pause, Record, RunBody
 from flowkit.entries import Phase
 from flowkit.errors import StepTimeout
 from flowkit.records import Finish
+from flowkit.registry import hint_for, tasks
 from flowkit_testing.fake_clock import FakeClock
 from flowkit_testing.process import Moment
 from flowkit_testing.which import Which
@@ -28,13 +30,21 @@ class InjectedFault(ConnectionError):
     """A storage did not answer because the test wanted it so."""
 
 
+class PredicateFailed(BaseException):
+    """A `when=` could not say whether a call is meant: a mistake of the test, not of the workflow."""
+
+
+When = Callable[..., bool]
+"""Says of the arguments of a call whether it is meant."""
+
+
 @define(eq=False)
 class StepFault:
     """Something that happens to attempts of a step."""
 
     which: Which
     times: int | None = None  # attempts that it happens to; None: every one
-    when: Callable[..., bool] | None = None  # of the arguments of the call
+    when: When | None = None
     fired: int = 0
 
     def applies(self, moment: Moment, effect: Invoke) -> bool:
@@ -43,14 +53,14 @@ class StepFault:
             return False
         if not self.which(moment.call):
             return False
-        return self.when is None or bool(self.when(*effect.args, **effect.kwargs))
+        return self.when is None or _says(self, self.when, effect.args, effect.kwargs)
 
     def plan(self, moment: Moment, effect: Invoke) -> Invoke:
         """The attempt as it will be."""
         raise NotImplementedError
 
     def __str__(self) -> str:
-        return f"{type(self).__name__.lower()}({str(self.which)!r})"
+        return f"{type(self).__name__.lower()}({str(self.which)!r}{_told(self.when)})"
 
 
 @define(eq=False)
@@ -110,18 +120,32 @@ class Strike:
     at: At
     act: Callable[[Moment, Strike], None]
     name: str = "crash"
+    when: When | None = None
     fired: int = 0
+    _meant: dict[tuple[str, str], bool] = field(factory=dict)  # what `when` has said, by run and key
 
     def strike(self, moment: Moment, *, after: bool) -> None:
         """Do it, if this is the point; may raise."""
-        if self.fired or after is not self.at.startswith("after") or not self.which(moment.call):
+        if self.fired or not self.which(moment.call):
+            return
+        if self.when is not None and not self._is_meant(moment, self.when):
+            return
+        if after is not self.at.startswith("after"):
             return
         if is_outcome(moment.effect) if self.at.endswith("commit") else _is_effect(moment.effect):
             self.fired += 1
             self.act(moment, self)
 
+    def _is_meant(self, moment: Moment, when: When) -> bool:
+        """What the predicate says of the arguments, which are known as soon as the call begins."""
+        call = (moment.run.id, moment.effect.key)
+        given = arguments_of(moment)
+        if given is not None:
+            self._meant[call] = _says(self, when, *given)
+        return self._meant.get(call, False)
+
     def __str__(self) -> str:
-        return f"{self.name}({str(self.which)!r}, at={self.at!r})"
+        return f"{self.name}({str(self.which)!r}, at={self.at!r}{_told(self.when)})"
 
 
 @define(eq=False)
@@ -152,6 +176,39 @@ class Fault(Protocol):
     """What all faults have."""
 
     fired: int
+
+
+def arguments_of(moment: Moment) -> tuple[tuple[object, ...], Mapping[str, object]] | None:
+    """What a step, a task or a child is being called with; None of other effects."""
+    match moment.effect:
+        case Invoke(args=args, kwargs=kwargs) | RunBody(args=args, kwargs=kwargs):
+            return args, kwargs
+        case Advance(run=new):
+            spec, codec = tasks.find(new.task), moment.run.codec
+            if spec is None:
+                return None
+            given = decode_input(codec, new.input)
+            return (
+                tuple(codec.from_json(arg, hint_for(spec, i)) for i, arg in enumerate(given.args)),
+                {name: codec.from_json(arg, spec.parameters.get(name, object)) for name, arg in given.kwargs.items()},
+            )
+        case _:
+            return None
+
+
+def _says(fault: object, when: When, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
+    try:
+        return bool(when(*args, **kwargs))
+    except Exception as error:
+        given = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())])
+        raise PredicateFailed(
+            f"the predicate of {fault} is called as the step is, here with ({given}), and raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _told(when: When | None) -> str:
+    return "" if when is None else f", when={getattr(when, '__name__', when)}"
 
 
 def _is_effect(effect: Effect) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import difflib
 import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from flowkit_testing.faults import (
     StorageFault,
     Strike,
     Timeout,
+    When,
 )
 from flowkit_testing.for_real import confirm_for_real, replay_for_real
 from flowkit_testing.injector import Injector
@@ -248,7 +250,7 @@ class Harness:
         error: BaseException | type[BaseException] = RuntimeError,
         times: int | None = None,
         *,
-        when: Callable[..., bool] | None = None,
+        when: When | None = None,
     ) -> None:
         """Attempts of a step raise instead of running its body.
 
@@ -260,13 +262,11 @@ class Harness:
         """
         self._faults.steps.append(Fail(which(step), times, when, error=error))
 
-    def mock(
-        self, step: StepRef, result: object, times: int | None = None, *, when: Callable[..., bool] | None = None
-    ) -> None:
+    def mock(self, step: StepRef, result: object, times: int | None = None, *, when: When | None = None) -> None:
         """Attempts of a step return a result instead of running its body."""
         self._faults.steps.append(Mock(which(step), times, when, result=result))
 
-    def timeout(self, step: StepRef, times: int | None = None, *, when: Callable[..., bool] | None = None) -> None:
+    def timeout(self, step: StepRef, times: int | None = None, *, when: When | None = None) -> None:
         """Attempts of a step take longer than they may."""
         self._faults.steps.append(Timeout(which(step), times, when))
 
@@ -276,30 +276,33 @@ class Harness:
         duration: Duration,
         times: int | None = None,
         *,
-        when: Callable[..., bool] | None = None,
+        when: When | None = None,
     ) -> None:
         """Attempts of a step take so much longer, in virtual time."""
         self._faults.steps.append(Delay(which(step), times, when, delay_s=seconds(duration, "harness.delay")))
 
     # ---- faults of processes ----------------------------------------------------------------------------------
 
-    def crash(self, step: StepRef, at: At = "after_effect") -> None:
+    def crash(self, step: StepRef, at: At = "after_effect", *, when: When | None = None) -> None:
         """The process dies at a point of a step, once; the run is resumed by another one when the lease has ended.
 
         Args:
             step: the step, or the task itself (its commit is the end of the run).
             at: before or after the step's effect, before or after its commit.
+            when: only a call whose arguments it is true of.
         """
-        self._strike(step, at, _die, "crash")
+        self._strike(step, at, _die, "crash", when)
 
-    def lose_lease(self, step: StepRef, at: At = "before_commit") -> None:
+    def lose_lease(self, step: StepRef, at: At = "before_commit", *, when: When | None = None) -> None:
         """Another process takes the run over at a point of a step; this one does not know, and goes on."""
-        self._strike(step, at, self._take_over, "lose_lease")
+        self._strike(step, at, self._take_over, "lose_lease", when)
 
-    def _strike(self, step: StepRef, at: At, act: Callable[[Moment, Strike], None], name: str) -> None:
+    def _strike(
+        self, step: StepRef, at: At, act: Callable[[Moment, Strike], None], name: str, when: When | None
+    ) -> None:
         if at not in AT:
             raise ValueError(f"harness.{name}(at={at!r}): write one of {', '.join(AT)}")
-        self._faults.strikes.append(Strike(which(step), at, act, name))
+        self._faults.strikes.append(Strike(which(step), at, act, name, when))
 
     def _take_over(self, moment: Moment, _strike: Strike) -> None:
         self._lab.take_over(moment.run.id)
@@ -329,8 +332,10 @@ class Harness:
         """
         idle = self._faults.idle()
         if idle:
-            ran = ", ".join(self._lab.trace.names()) or "none"
-            raise FaultNeverFired(f"never happened: {'; '.join(idle)}. Steps that ran: {ran}")
+            ran = self._lab.trace.names()
+            meant = [f"did you mean {near[0]!r}?" for name in self._faults.idle_names() if (near := _near(name, ran))]
+            told = [f"never happened: {'; '.join(idle)}. Steps that ran: {', '.join(ran) or 'none'}", *meant]
+            raise FaultNeverFired("; ".join(told))
         assert not self._lab.ledger.broken, "\n".join(self._lab.ledger.broken)
         self._work(lambda: self._lab.settle(self.clock.now_ms()))
         orphans = list(self._lab.orphans())
@@ -388,6 +393,10 @@ class AioHarness:
     ) -> bool:
         """Send a run an event."""
         return await asyncio.to_thread(self._harness.send_event, run, name, payload, id)
+
+
+def _near(name: str, names: list[str]) -> list[str]:
+    return [] if name in names else difflib.get_close_matches(name, names, 1)
 
 
 def _die(moment: Moment, strike: Strike) -> None:

@@ -64,6 +64,11 @@ class Injector:
         asked_for: list[Fault] = [*self.steps, *self.strikes, *self.storage]
         return [str(fault) for fault in asked_for if not fault.fired]
 
+    def idle_names(self) -> list[str]:
+        """The steps that they were for."""
+        of_steps: list[StepFault | Strike] = [*self.steps, *self.strikes]
+        return [fault.which.name for fault in of_steps if not fault.fired]
+
     def idle_failures(self) -> list[str]:
         """The steps that were to fail, by the scenario, and were never called."""
         return [str(fault) for fault in self.steps[: self.of_scenario] if not fault.fired]

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from typing import Literal, get_args
 
-from flowkit_testing.points import Fault, Injury, Schedule
+from flowkit_testing.points import Fault, Injury, Point, Schedule
 from flowkit_testing.trial import Passed
 
 Kind = Literal["crash", "lost_ack", "not_applied", "lease", "cancel"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DEFAULT_FAULTS: tuple[Kind, ...] = ("crash", "lost_ack", "lease")
 MOST_ORDERS = 10  # of completion, unless a budget says otherwise
+MOST_UNANSWERED = 20  # calls of each kind, apart from commits: all of these lose their answers
+_STORAGE, _COMMIT, _LOAD = "storage: ", "storage: commit", "storage: load"
 
 
 def check_faults(faults: Collection[str]) -> None:
@@ -30,8 +32,8 @@ def schedules(scenario: Schedule, passed: Sequence[Passed], faults: Collection[K
     for each in passed:
         if "crash" in faults:
             yield (*scenario, Injury("crash", each.point))
-        if each.point.what == "storage: commit" and each.point.when == "before":
-            yield from ((*scenario, Injury(fault, each.point)) for fault in _unanswered(faults))
+        if _goes_unanswered(each.point):
+            yield from ((*scenario, Injury(fault, each.point)) for fault in _unanswered(each.point, faults))
     if "lease" in faults:
         for each in _before_effects(passed):
             yield (*scenario, Injury("lease", each.point))  # it goes on at once
@@ -40,11 +42,26 @@ def schedules(scenario: Schedule, passed: Sequence[Passed], faults: Collection[K
         yield from ((*scenario, Injury("cancel", each.point)) for each in _first_of_each_state(passed))
 
 
-def _unanswered(faults: Collection[Kind]) -> tuple[Fault, ...]:
-    """Whoever loses the answer to a commit may have lost the commit as well."""
-    if "lost_ack" in faults:
+def calls_left_out(passed: Sequence[Passed]) -> int:
+    """How many calls of the storage are always answered, because there are so many before them."""
+    return sum(
+        each.point.when == "before" and each.point.what.startswith(_STORAGE) and not _goes_unanswered(each.point)
+        for each in passed
+    )
+
+
+def _goes_unanswered(point: Point) -> bool:
+    """All commits, and the first calls of each other kind."""
+    if point.when != "before" or not point.what.startswith(_STORAGE):
+        return False
+    return point.what == _COMMIT or point.nth <= MOST_UNANSWERED
+
+
+def _unanswered(point: Point, faults: Collection[Kind]) -> tuple[Fault, ...]:
+    """Whoever loses the answer to a call may have lost the call as well; one that only reads is lost either way."""
+    if "lost_ack" in faults and point.what != _LOAD:
         return ("lost_ack", "not_applied")
-    return ("not_applied",) if "not_applied" in faults else ()
+    return ("not_applied",) if {"lost_ack", "not_applied"} & {*faults} else ()
 
 
 def _first_of_each_state(passed: Sequence[Passed]) -> Iterator[Passed]:

@@ -14,11 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import evolve, frozen
 
-from flowkit_testing.points import Injury, Point, Schedule
+from flowkit_testing.points import Fault, Injury, Point, Schedule
 
 APART = 3  # of so many faults in a row, one is in a wave
 _MOST = 100  # faults of a wave: a run may be taken up five times as often
 _COMMIT = "storage: commit"
+_UNANSWERED = frozenset({"lost_ack", "not_applied"})
 _ONCE = ("body", "record ", "post ", "end ")  # what is done is recalled, so nobody comes by its end again
 
 
@@ -32,10 +33,12 @@ class Wave:
 
 def waves(planned: Sequence[Schedule]) -> Iterator[Wave]:
     """Faults that can be tried together, of those that are planned in one scenario."""
-    by_fault: dict[str, list[Schedule]] = {}
+    by_fault: dict[tuple[Fault, str], list[Schedule]] = {}
     for schedule in planned:
-        by_fault.setdefault(schedule[-1].fault, []).append(schedule)
-    for fault, schedules in by_fault.items():
+        fault, point = schedule[-1].fault, schedule[-1].point
+        what = point.what if fault in _UNANSWERED else ""  # calls of one kind are counted together
+        by_fault.setdefault((fault, what), []).append(schedule)
+    for (fault, _), schedules in by_fault.items():
         match fault:
             case "crash":
                 yield from _crashes(schedules)

@@ -138,3 +138,15 @@ class PurgesUnfinished(BrokenMemory):
         for run in old:
             self.state.forget(run)
         return len(old)
+
+
+class ReceivesTwice(Forward):
+    """Takes a message that is sent again for a new one."""
+
+    count = 0
+
+    def send(self, run_id: str, message: Message, *, now_ms: int | None = None) -> Delivery:
+        """Deliver a message, wrongly."""
+        self.count += 1
+        renamed = evolve(message, id=f"{message.id}/{self.count}") if message.kind is MessageKind.EVENT else message
+        return self._storage.send(run_id, renamed, now_ms=now_ms)

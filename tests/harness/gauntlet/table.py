@@ -33,6 +33,7 @@ from tests.harness.gauntlet.claiming import (
     LosesCancellations,
     NeverCountsCrashes,
     PurgesUnfinished,
+    ReceivesTwice,
     RenewsForStrangers,
     TakesAllLeases,
 )
@@ -147,6 +148,7 @@ ALL = [
     _case(AppendsAnywhere, "chain"),
     _case(FinishesAgain, "chain"),
     _case(SleepsThroughCancellation, "sleeps", faults=("cancel",)),
+    _case(ReceivesTwice, "event-early"),
     _case(NeverCountsCrashes, "chain"),
     _case(RenewsForStrangers, "chain"),
     _case(PurgesUnfinished, "chain"),
