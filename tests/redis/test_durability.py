@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -15,12 +15,11 @@ from click.testing import CliRunner
 from flowkit.cli.app import cli
 from flowkit.cli.exits import Exit
 from flowkit.errors import StorageError, StorageNotDurable
-from flowkit.records import Capabilities, Durability
-from flowkit_redis import redis_storage
-from flowkit_redis.durability import promise_of
-from flowkit_redis.link import Link
-from flowkit_redis.url import parse
+from flowkit.records import Capabilities, Durability, NewRun, RunQuery, RunStatus
+from flowkit_redis import RedisStorage, redis_storage
+from flowkit_redis.failures import NotNow
 from flowkit_testing.clusters import until
+from flowkit_testing.redis_audit import audit
 from flowkit_testing.servers import Server
 
 KEPT = {"appendonly": "yes", "appendfsync": "everysec"}
@@ -142,25 +141,34 @@ def test_what_a_server_tells_is_believed_rather(caplog: pytest.LogCaptureFixture
     assert "not what the server says of itself" in caplog.text
 
 
-def test_failed_writes_of_the_log_are_refused() -> None:
-    """A server whose append-only file could not be written keeps nothing from then on."""
+def _fill(storage: RedisStorage) -> None:
+    for number in range(200):
+        storage.submit([NewRun(f"run-{number}", "task", b"x" * 10_000)])
 
-    class Failing:
-        where = "redis://broken"
 
-        def command(self, shard: int, *words: object) -> Any:  # noqa: ANN401  # as `Link` has it
-            del shard
-            return b"role:master\r\naof_enabled:1\r\naof_last_write_status:err\r\n" if words == (b"INFO",) else []
+class FullDisk(Server):
+    """A server whose files cannot grow beyond some kilobytes, as on a disk that is full."""
 
-    class _Checked(Failing, Link):  # mypy sees that it is one
-        def run(self, *args: Any, **kwargs: Any) -> Any: ...  # noqa: ANN401
-        def connection(self, shard: int) -> Any: ...  # noqa: ANN401
-        def other_servers(self, shards: int) -> Any: ...  # noqa: ANN401
-        def lost(self, shard: int, error: Exception) -> None: ...
-        def close(self) -> None: ...
+    def command(self) -> list[str | Path]:
+        """The server, under a limit that it is told of by errors."""
+        return ["sh", "-c", 'trap "" XFSZ; ulimit -f 100; exec "$@"', "sh", *super().command()]
 
-    with pytest.raises(StorageNotDurable, match="append-only file"):
-        promise_of(_Checked(), parse("redis://broken"))
+
+def test_a_disk_that_is_full() -> None:
+    """A server that cannot write its append-only file takes no writes, by halves neither, and is not opened again."""
+    with FullDisk(**KEPT) as server:
+        storage = redis_storage(server.url)
+        storage.open()
+        with pytest.raises(NotNow, match="MISCONF Errors writing to the AOF file"):
+            _fill(storage)
+        assert len(storage.list_runs(RunQuery()).headers) == storage.stats().by_status[RunStatus.PENDING] > 0
+        with pytest.raises(StorageNotDurable, match=r"append-only file: look into its log, and free its disk"):
+            look(server.url)
+        found = CliRunner().invoke(cli, ["doctor", "--storage", server.url])
+        assert found.exit_code == Exit.STORAGE
+        assert "append-only file" in found.output
+        assert audit(storage) == []
+        storage.close()
 
 
 def test_a_wrong_password_is_said_without_it() -> None:

@@ -29,6 +29,7 @@ from flowkit.records import (
 from flowkit_redis import RedisStorage, redis_storage
 from flowkit_redis.failures import NotNow
 from flowkit_testing.proxy import Fault, Proxy
+from flowkit_testing.redis_audit import audit
 from flowkit_testing.servers import Server
 
 ANY = AnyOf(("task",))
@@ -44,10 +45,11 @@ def proxy(flowkit_redis_server: Server) -> Iterator[Proxy]:
 
 @pytest.fixture
 def near(url: str) -> Iterator[RedisStorage]:
-    """A storage that nothing disturbs."""
+    """A storage that nothing disturbs; whatever a test has done, nothing is orphaned or in two places (rule X1)."""
     storage = redis_storage(url)
     storage.open()
     yield storage
+    assert audit(storage) == []
     storage.close()
 
 
@@ -260,6 +262,7 @@ def test_a_full_server_takes_nothing_by_halves() -> None:
 
         server.ask("CONFIG", "SET", "maxmemory", "0")
         assert lengths(storage.commit([refused[1]])) == [2]
+        assert audit(storage) == []
         storage.close()
 
 

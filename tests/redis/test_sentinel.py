@@ -18,6 +18,7 @@ from flowkit.records import AnyOf, Commit, Created, Fenced, Gap, Grant, Lease, N
 from flowkit.storage import Storage
 from flowkit_redis import RedisStorage, redis_storage
 from flowkit_redis.failures import NotNow
+from flowkit_testing import redis_audit
 from flowkit_testing.auditor import EffectLog, audit, ended
 from flowkit_testing.clusters import Watched, until
 from flowkit_testing.contract.committing import Committing
@@ -149,6 +150,7 @@ def test_a_replica_that_lacks_writes(watched: Watched, url: str) -> None:
     (again,) = storage.claim(Grant("other", "another", HOUR_MS), ANY, 5).leases
     assert again.run_id == "claimed-later"
     assert again.fence > later.fence  # it comes from the clock, so also one that was lost is passed
+    assert redis_audit.audit(storage) == []
     storage.close()
 
 
