@@ -6,7 +6,9 @@ A run exists once and a message is received once, so carrying something over twi
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+from attrs import frozen
 
 from flowkit.records import NewRun, Send
 from flowkit_redis import homes
@@ -47,44 +49,68 @@ def try_to_pump(opened: Opened, shard: Shard) -> bool:
 
 
 def pump(opened: Opened, shard: Shard) -> bool:
-    """Carry over what lies in a shard's outbox, in its order: of two letters to one shard the older one comes first.
+    """Carry over what lies in a shard's outbox, in its order: of two letters about a run the older one comes first.
 
-    Those to a shard whose server does not answer stay, and are in nobody's way.
+    Those to a shard whose server does not answer stay, and are in nobody's way. What comes in meanwhile is seen to by
+    whoever put it there.
 
     Returns:
         Whether anything was carried over.
     """
     key = shard.prefix + b"out"
-    carried, kept = False, 0
+    carried, kept, full = False, 0, True
     silent = set[int]()
-    while letters := opened.link.command(shard.number, b"LRANGE", key, kept, kept + _AT_ONCE - 1):
-        for letter in letters:
-            if _carry(opened, letter, silent):
-                opened.link.command(shard.number, b"LREM", key, 1, letter)
-                carried = True
-            else:
-                kept += 1
+    while full:
+        letters = opened.link.command(shard.number, b"LRANGE", key, kept, kept + _AT_ONCE - 1)
+        full = len(letters) == _AT_ONCE
+        done = [letter for some in _bundles(opened, letters) for letter in _carried(opened, some, silent)]
+        if done:
+            opened.link.run(shard.number, "drop", [key], done)
+        kept += len(letters) - len(done)
+        carried = carried or bool(done)
     return carried
 
 
-def _carry(opened: Opened, letter: bytes, silent: set[int]) -> bool:
-    """Carry one letter over, unless its shard is one of those that are silent, or does not answer now."""
-    kind, _, now, *words = _unpacked(letter)
-    to = int(words[0]) if kind == _PLACE else opened.layout.of(decoded(words[0])).number
-    if to in silent:
-        return False
-    try:
-        if kind == _RUN:
-            _create(opened, now, words)
-        elif kind == _MESSAGE:
-            _deliver(opened, now, words)
+@frozen
+class _Bundle:
+    """Letters that go to a shard in one call: one of them, or what a home is told of several runs."""
+
+    to: int
+    kind: bytes
+    now: bytes
+    letters: list[bytes]
+    words: list[list[bytes]]
+
+
+def _bundles(opened: Opened, letters: Sequence[bytes]) -> Iterable[_Bundle]:
+    bundles: dict[object, _Bundle] = {}
+    for letter in letters:
+        kind, _, now, *words = _unpacked(letter)
+        if kind == _PLACE:
+            to, which, words = int(words[0]), (words[0], now), words[1:]
+            bundle = bundles.setdefault(which, _Bundle(to, kind, now, [], []))
         else:
-            homes.tell(opened, to, [words[1:]], now)
+            to = opened.layout.of(decoded(words[0])).number
+            bundle = bundles.setdefault(len(bundles), _Bundle(to, kind, now, [], []))
+        bundle.letters.append(letter)
+        bundle.words.append(words)
+    return bundles.values()
+
+
+def _carried(opened: Opened, bundle: _Bundle, silent: set[int]) -> Sequence[bytes]:
+    """Carry letters over, unless their shard is one of those that are silent, or does not answer now."""
+    if bundle.to in silent:
+        return ()
+    try:
+        if bundle.kind == _PLACE:
+            homes.tell(opened, bundle.to, bundle.words, bundle.now)
+        else:
+            (_create if bundle.kind == _RUN else _deliver)(opened, bundle.now, bundle.words[0])
     except NO_ANSWER as error:
-        log.warning("messages to shard %d of %s wait in the outbox: %s", to, opened.link.where, error)
-        silent.add(to)
-        return False
-    return True
+        log.warning("messages to shard %d of %s wait in the outbox: %s", bundle.to, opened.link.where, error)
+        silent.add(bundle.to)
+        return ()
+    return bundle.letters
 
 
 def _create(opened: Opened, now: bytes, words: list[bytes]) -> None:

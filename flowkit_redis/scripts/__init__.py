@@ -19,6 +19,7 @@ PARTS: dict[str, tuple[tuple[str, ...], str]] = {
     "claim": (_HOSTING, ""),
     "claim_one": (_CHANGING, ""),
     "commit": (_CREATING, ""),
+    "drop": ((), "allow-oom"),
     "headers": (_READING, "no-writes"),
     "host": (_HOSTING, ""),
     "load": (_READING, "no-writes"),

@@ -32,6 +32,12 @@ def hold(limit: str, run: str) -> None:
     mark("end", limit, run)
 
 
+@step
+def double(number: int) -> int:
+    """A step of no account."""
+    return 2 * number
+
+
 @task(id="limited-task", concurrency=PLACES)
 def task_limit(name: str, queue: str) -> None:
     """One of so many at a time, in each queue."""

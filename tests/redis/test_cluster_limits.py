@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from redis.crc import key_slot
 
-from flowkit import Flow
+from flowkit import Concurrency, Flow, gather, task
 from flowkit.records import (
     AnyOf,
     Commit,
@@ -388,12 +388,12 @@ def most_at_a_time(crew: Crew, died_ns: dict[int, int]) -> dict[str, int]:
 
 def test_limits_hold_over_workers_and_shards(crew: Crew, url: str) -> None:
     """By task, by key and by queue, under load of two workers of which one is killed while it holds places."""
-    task, keyed, closed = limited_child.task_limit, limited_child.key_limit, crew.folder / "closed"
+    plain, keyed, closed = limited_child.task_limit, limited_child.key_limit, crew.folder / "closed"
     closed.touch()
     with Flow(url, worker=False) as flow:
-        handles = [flow.start(task, f"t{n}", "default") for n in range(24)]
+        handles = [flow.start(plain, f"t{n}", "default") for n in range(24)]
         handles += [flow.start(keyed, f"k{n}", f"customer-{n % 3}") for n in range(24)]
-        handles += [flow.start(task.options(queue="other"), f"q{n}", "other") for n in range(12)]
+        handles += [flow.start(plain.options(queue="other"), f"q{n}", "other") for n in range(12)]
         crew.start()
         crew.start()
         until(lambda: len(crew.marks()) == 3 * limited_child.PLACES)
@@ -414,3 +414,27 @@ def test_limits_hold_over_workers_and_shards(crew: Crew, url: str) -> None:
         storage.open()
         until(lambda: audit(storage) == [])
         storage.close()
+
+
+@task(id="limits-inner", concurrency=Concurrency(1, key=lambda number: number % 3))
+def inner(number: int) -> int:
+    """One at a time of each kind."""
+    return limited_child.double(number)
+
+
+@task(id="limits-outer", concurrency=1)
+def outer(number: int) -> int:
+    """One at a time, with children in its own place and children side by side."""
+    return inner(number) + sum(gather(*(inner.bind(number + each) for each in range(3))))
+
+
+def test_limited_runs_without_a_worker(url: str) -> None:
+    """X1: `run` takes and leaves places by itself, and no parent waits for its own place."""
+    with Flow(url, worker=False) as flow:
+        assert [flow.run(outer, number) for number in range(4)] == [8 * number + 6 for number in range(4)]
+    with Flow(url, worker=True, concurrency=4) as flow:
+        handles = [flow.start(outer, number) for number in range(6)]
+        assert [handle.result(timeout=60) for handle in handles] == [8 * number + 6 for number in range(6)]
+        storage = flow.engine.storage.inner
+        assert isinstance(storage, RedisStorage)
+        until(lambda: audit(storage) == [])
