@@ -492,6 +492,10 @@ class Engine:
         """Ask runs that are being advanced to stop after the steps in flight (rule X5): of one worker, or all."""
         self._leases.let_go(why, whose)
 
+    def let_go_all(self, why: BaseException, grace_s: float) -> None:
+        """Ask all runs to stop after the steps in flight (rule X5), and wait so long for those of other threads."""
+        self._leases.let_go_all(why, grace_s)
+
     @contextlib.contextmanager
     def beating(self, call: Callable[[], None]) -> Iterator[None]:
         """Call something with every beat of the thread that renews leases, three in a lease, while the block runs."""

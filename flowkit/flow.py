@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Token
@@ -32,7 +33,7 @@ from flowkit.run import current
 from flowkit.spawning import Start
 from flowkit.storage import Storage, open_storage
 from flowkit.tasks import Runnable
-from flowkit.worker import Closing, Worker, queues_from, workers_from
+from flowkit.worker import DEFAULT_GRACE_S, Closing, Worker, queues_from, workers_from
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -110,7 +111,11 @@ class Flow:
         return self
 
     def close(self) -> None:
-        """Hand back unfinished runs after the steps in flight, and close the storage."""
+        """Hand back unfinished runs after the steps in flight, wherever they are advanced, and close the storage.
+
+        A `flow.run` on another thread ends with an error there. A step may take 30 seconds; if it takes longer, its run
+        is taken over when its lease has ended.
+        """
         with self._lock:
             if self._entered == 0:
                 return
@@ -119,11 +124,14 @@ class Flow:
                 return
             worker, engine, self._worker, self._engine = self._worker, self._engine, None, None
         closed(self)
-        if worker is not None and engine is not None:
-            engine.let_go(Closing("the flow is closing"))
+        if engine is None:
+            return
+        until_s = time.monotonic() + DEFAULT_GRACE_S
+        engine.let_go(Closing("the flow is closing"))
+        if worker is not None:
             worker.stop()
-        if engine is not None:
-            engine.close()
+        engine.let_go_all(Closing("the flow is closing"), until_s - time.monotonic())  # those of callers as well
+        engine.close()
 
     def __enter__(self) -> Self:
         self.open()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
@@ -14,6 +15,8 @@ from flowkit.records import Message, MessageKind
 from flowkit.run import Revoked, Run
 
 log = logging.getLogger(__name__)
+
+LET_GO_AGAIN_S = 0.05
 
 advancing_for: ContextVar[object] = ContextVar("advancing_for", default=None)  # the worker whose runs these are
 
@@ -35,8 +38,10 @@ class Leases:
         self._beating = beating
         self._lock = threading.Lock()
         self._beat = threading.Condition(self._lock)
+        self._gone = threading.Condition(self._lock)
         self._active: dict[str, Run] = {}
         self._for: dict[str, object] = {}  # for whom each is advanced
+        self._threads: dict[str, int] = {}  # where each is advanced
         self._on_beat: list[Callable[[], None]] = []
         self._heart: threading.Thread | None = None
         self._closed = False
@@ -50,6 +55,7 @@ class Leases:
         with self._lock:
             self._active[run.id] = run
             self._for[run.id] = advancing_for.get()
+            self._threads[run.id] = threading.get_ident()
             self._start_beating()
         try:
             yield
@@ -57,6 +63,8 @@ class Leases:
             with self._lock:
                 self._active.pop(run.id, None)
                 self._for.pop(run.id, None)
+                self._threads.pop(run.id, None)
+                self._gone.notify_all()
 
     def heard(self, run_id: str, message: Message) -> None:
         """A run was sent a message by this process: if it is advanced here, it need not wait for a renewal to tell."""
@@ -93,6 +101,24 @@ class Leases:
         for run in runs:
             run.close(why)
 
+    def let_go_all(self, why: BaseException, grace_s: float) -> None:
+        """Ask all runs to stop after the steps in flight, and wait for those of other threads (rule X5).
+
+        One that this thread advances, on an event loop, cannot go on while it waits here.
+        """
+        until_s = time.monotonic() + grace_s
+        rest_s = grace_s
+        while rest_s >= 0:
+            self.let_go(why)  # again: one may have been about to begin
+            with self._lock:
+                if self._gone.wait_for(self._none_elsewhere, min(LET_GO_AGAIN_S, rest_s)):
+                    return
+            rest_s = until_s - time.monotonic()
+
+    def _none_elsewhere(self) -> bool:
+        here = threading.get_ident()
+        return all(thread == here for thread in self._threads.values())
+
     def close(self) -> None:
         """Stop renewing."""
         with self._lock:
@@ -104,10 +130,11 @@ class Leases:
         self._worker = worker
         self._lock = threading.Lock()
         self._beat = threading.Condition(self._lock)
+        self._gone = threading.Condition(self._lock)
         self._heart = None
         for run in self._active.values():
             run.reason = Revoked(LeaseLost(f"run {run.id!r} belongs to the process that this one was forked from"))
-        self._active, self._for, self._on_beat = {}, {}, []
+        self._active, self._for, self._threads, self._on_beat = {}, {}, {}, []
 
     def _keep_beating(self) -> None:
         pause_s = self._lease_ms / 3000

@@ -20,7 +20,7 @@ from flowkit.durations import Duration, seconds
 from flowkit.engine import Engine
 from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.incarnations import Start
-from flowkit.leases import advancing_for
+from flowkit.leases import LET_GO_AGAIN_S, advancing_for
 from flowkit.presence import Presence
 from flowkit.records import AnyOf, Claimed, Lease, RunStatus
 from flowkit.registry import tasks
@@ -36,7 +36,6 @@ AFTER_AN_ERROR_S = 0.5
 RETENTION_LOOK_MS = 60_000
 PURGED_AT_ONCE = 200  # so that runs are not kept waiting for those that are to be forgotten
 DEFAULT_GRACE_S = 30.0
-LET_GO_AGAIN_S = 0.05
 
 
 class Closing(FlowkitError):

@@ -19,6 +19,7 @@ import flowkit
 from flowkit import Flow, Retry, RunStatus, Step, Task, step, task
 from flowkit.clock import Clock
 from flowkit.durations import Duration
+from flowkit.engine import Engine
 from flowkit.records import RunHeader
 from flowkit.storage import Storage, open_storage
 from flowkit_testing.servers import Server
@@ -249,6 +250,12 @@ def aside() -> Iterator[Executor]:
     """Threads for what must go on beside the test."""
     with ThreadPoolExecutor() as executor:
         yield executor
+
+
+def is_closing(engine: Engine, run_id: str) -> bool:
+    """Whether a run that is advanced has been asked to stop."""
+    run = engine._leases._active.get(run_id)  # noqa: SLF001  # there is no other sign of it
+    return run is not None and run.closing is not None
 
 
 def at_once(attempts: int = 3) -> Retry:

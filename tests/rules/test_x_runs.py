@@ -11,7 +11,19 @@ import flowkit
 from flowkit import Flow, RunStatus, step, task
 from flowkit.records import NewRun
 from flowkit.storage import Storage
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Process, Store, Wire, eventually
+from flowkit.worker import Closing
+from tests.rules.conftest import (
+    PATIENCE_S,
+    Body,
+    Colour,
+    Crash,
+    FakeClock,
+    Process,
+    Store,
+    Wire,
+    eventually,
+    is_closing,
+)
 
 # A program of two steps: it notes what runs, and dies where it is told to.
 PROGRAM = """
@@ -261,6 +273,53 @@ class TestClosing:
         header = store.header("r")
         if not header.status.finished:  # it may have got further before it heard of the closing
             assert (header.status, header.worker) == (RunStatus.PENDING, None)
+        assert store.flow().run(body.options(run_id="r")) == "ab"
+        assert ran == ["a", "b"]
+
+    @pytest.mark.parametrize("worker", [True, False])
+    def test_closing_lets_go_of_what_others_run(
+        self, store: Store, colour: Colour, aside: Executor, *, worker: bool
+    ) -> None:
+        """X5: a `flow.run` on another thread ends with its step in flight, recorded; its run is free at once."""
+        ran: list[str] = []
+        begun, go_on = threading.Semaphore(0), {name: threading.Event() for name in "abw"}
+
+        @colour.step
+        def effect(name: str) -> str:
+            ran.append(name)
+            begun.release()
+            go_on[name].wait(PATIENCE_S)
+            return name
+
+        @colour.task
+        def body() -> Body[str]:
+            a: str = yield effect("a")
+            b: str = yield effect("b")
+            return a + b
+
+        @colour.task
+        def held() -> Body[str]:
+            return str((yield effect("w")))
+
+        flow = Flow(store.storage(), worker=worker).open()
+        engine = flow.engine
+        if worker:
+            flow.start(held)
+            assert begun.acquire(timeout=PATIENCE_S)
+        running = aside.submit(flow.run, body.options(run_id="r"))
+        assert begun.acquire(timeout=PATIENCE_S)
+        closing = aside.submit(flow.close)
+        eventually(lambda: is_closing(engine, "r"))
+        go_on["a"].set()
+        assert isinstance(running.exception(PATIENCE_S), Closing)  # while the worker's step is in flight
+        go_on["w"].set()
+        closing.result(PATIENCE_S)
+        go_on["b"].set()
+        if worker:
+            assert ran.pop(0) == "w"
+
+        header = store.header("r")
+        assert (header.status, header.worker, header.length) == (RunStatus.PENDING, None, 1)
         assert store.flow().run(body.options(run_id="r")) == "ab"
         assert ran == ["a", "b"]
 

@@ -13,7 +13,7 @@ from flowkit import ConfigurationError, Flow, RunStatus
 from flowkit.memory import MemoryStorage
 from flowkit.presence import KEY, Member, Presence, announce, workers
 from flowkit.records import Claimed, Grant, Want
-from tests.rules.conftest import PATIENCE_S, Body, Colour, FakeClock, Store, eventually
+from tests.rules.conftest import PATIENCE_S, Body, Colour, FakeClock, Store, eventually, is_closing
 
 
 class SlowToClaim(MemoryStorage):
@@ -108,7 +108,7 @@ class TestWorker:
             assert inside.acquire(timeout=PATIENCE_S)
         stopper = threading.Thread(target=one.stop)
         stopper.start()
-        eventually(lambda: one_is_closing(flow, stopped.id))
+        eventually(lambda: is_closing(flow.engine, stopped.id))
         go_on.set()
         stopper.join(PATIENCE_S)
 
@@ -129,13 +129,6 @@ class TestWorker:
             Flow("memory:", queues=queues)
         with pytest.raises(ConfigurationError, match="1 or more"):
             memory.flow().worker(concurrency=0)
-
-
-def one_is_closing(flow: Flow, run_id: str) -> bool:
-    """Whether a run that is advanced has been asked to stop."""
-    leases = flow.engine._leases  # noqa: SLF001  # there is no other sign of it
-    run = leases._active.get(run_id)  # noqa: SLF001
-    return run is not None and run.closing is not None
 
 
 class TestPresence:
