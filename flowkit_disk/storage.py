@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from flowkit.clock import system_now_ms
 from flowkit.errors import ConfigurationError
+from flowkit.payloads import SizeLimit, payloads_of, payloads_of_run
 from flowkit.records import (
     AnyOf,
     Capabilities,
@@ -41,11 +42,11 @@ from flowkit_disk.changes import Changes
 from flowkit_disk.directory import Directory
 from flowkit_disk.engine import Engine
 from flowkit_disk.ledger import Ledger
-from flowkit_disk.limits import MAX_VALUE_BYTES, check_size, payloads_of, payloads_of_run
 from flowkit_disk.reading import read_header, read_snapshot
 from flowkit_disk.url import absolute, parse
 from flowkit_disk.wake import WORK, about_run
 
+LIMIT = SizeLimit("disk", "store large data elsewhere and record where it is")
 _SYNCHRONOUS = {Durability.DISK: 2, Durability.PROCESS: 1}  # SQLite's FULL and NORMAL
 SEEN_AT_MOST = 100
 
@@ -112,7 +113,7 @@ class DiskStorage:
         self._engine.open()
         with self._engine.reading() as rows:
             self.ledger.blobs.sweep(lambda name: rows.has(keys.blob(name)))
-        return Capabilities(self._durability, MAX_VALUE_BYTES)
+        return Capabilities(self._durability, LIMIT.max_bytes)
 
     def close(self) -> None:
         """Let go of everything; what is leased to this storage's workers may be claimed at once."""
@@ -124,6 +125,7 @@ class DiskStorage:
 
     def submit(self, runs: Sequence[NewRun], *, now_ms: int | None = None) -> list[Submitted]:
         """Create runs whose ids are free."""
+        LIMIT.check_runs(runs)
         payloads = [payload for new in runs for payload in payloads_of_run(new)]
         for worker in {new.grant.worker for new in runs if new.grant is not None}:
             self.ledger.workers.hold(worker)
@@ -177,8 +179,8 @@ class DiskStorage:
             done = self.ledger.append(commits[0], now)
             if done is not None:
                 return [done]
-        payloads = list(payloads_of(commits))
-        return self.ledger.change(payloads, now, lambda book: self.ledger.commit_in(book, commits))
+        LIMIT.check_commits(commits)
+        return self.ledger.change(payloads_of(commits), now, lambda book: self.ledger.commit_in(book, commits))
 
     def commit_at_once(self, commit: Commit, *, now_ms: int | None = None) -> Done | None:
         """Apply a commit without waiting for anyone: where nothing is synced, so that the disk takes no time either."""
@@ -193,7 +195,7 @@ class DiskStorage:
 
     def send(self, run_id: str, message: Message, *, now_ms: int | None = None) -> Delivery:
         """Deliver a message, mark a run to be cancelled, or reopen it."""
-        check_size(message.payload, "a message", run_id)
+        LIMIT.check(message.payload, "a message", run_id)
         send = Send(run_id, message)
         return self.ledger.change((message.payload,), _now(now_ms), lambda book: Changes(book).deliver(send))
 
@@ -260,7 +262,7 @@ class DiskStorage:
 
     def compare_and_set(self, key: str, revision: int, value: bytes) -> int | None:
         """Write a shared value if its revision is still this."""
-        check_size(value, "the shared value", key)
+        LIMIT.check(value, "the shared value", key)
         return self.ledger.change((), 0, lambda book: values.write(book.rows, key, revision, value))
 
 

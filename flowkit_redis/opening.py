@@ -5,16 +5,17 @@ from __future__ import annotations
 from attrs import frozen
 
 from flowkit.errors import StorageError
+from flowkit.payloads import SizeLimit
 from flowkit.records import Capabilities
 from flowkit_redis.durability import promise_of
 from flowkit_redis.keys import Layout, layout, meta_key
 from flowkit_redis.lanes import Lanes
-from flowkit_redis.limits import MAX_VALUE_BYTES
 from flowkit_redis.link import Link
 from flowkit_redis.url import Address
 from flowkit_redis.waiting import Waiting
 
 FORMAT = 1
+LIMIT = SizeLimit("redis")  # Redis copies a value several times
 
 
 @frozen
@@ -43,7 +44,7 @@ def opened(address: Address, link: Link, *, default_shards: int = 1) -> Opened:
     seconds, microseconds = map(int, link.command(0, b"TIME"))
     capabilities = Capabilities(
         promise.level,
-        MAX_VALUE_BYTES,
+        LIMIT.max_bytes,
         server_time=True,
         now_ms=seconds * 1000 + microseconds // 1000,
         advice=promise.advice,

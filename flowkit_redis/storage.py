@@ -29,9 +29,8 @@ from flowkit_redis import answers, claims, committing, creating, listing, outbox
 from flowkit_redis.asking import Asker
 from flowkit_redis.connections import closed
 from flowkit_redis.keys import encoded
-from flowkit_redis.limits import check_commits, check_runs, check_size
 from flowkit_redis.link import Link
-from flowkit_redis.opening import Opened, opened
+from flowkit_redis.opening import LIMIT, Opened, opened
 from flowkit_redis.packing import NONE, Word, message_words
 from flowkit_redis.reaching import default_shards, reach
 from flowkit_redis.reading import read_header, read_snapshot
@@ -115,7 +114,7 @@ class RedisStorage:
 
     def submit(self, runs: Sequence[NewRun], *, now_ms: int | None = None) -> list[Submitted]:
         """Create runs whose ids are free; those of one shard in one change, up to 500."""
-        check_runs(runs)
+        LIMIT.check_runs(runs)
         opened, now = self.opened, _now(now_ms)
         submitted: dict[int, Submitted] = {}
         for shard in opened.layout.shards:
@@ -132,7 +131,7 @@ class RedisStorage:
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:
         """Apply changes, each atomic for its run, all of a shard in one script."""
-        check_commits(commits)
+        LIMIT.check_commits(commits)
         return committing.commit(self.opened, commits, _now(now_ms))
 
     def renew(
@@ -144,7 +143,7 @@ class RedisStorage:
 
     def send(self, run_id: str, message: Message, *, now_ms: int | None = None) -> Delivery:
         """Deliver a message, mark a run to be cancelled, or reopen it."""
-        check_size(message.payload, "a message", run_id)
+        LIMIT.check(message.payload, "a message", run_id)
         opened = self.opened
         asker = Asker(opened, opened.layout.of(run_id), [run_id])
         words = [_now(now_ms), *message_words(Send(run_id, message))]
@@ -199,7 +198,7 @@ class RedisStorage:
 
     def compare_and_set(self, key: str, revision: int, value: bytes) -> int | None:
         """Write a shared value if its revision is still this."""
-        check_size(value, "the shared value", key)
+        LIMIT.check(value, "the shared value", key)
         shard = self.opened.layout.of(key)
         written: int | None = self.opened.link.run(
             shard.number, "share", (shard.key(b"v:", key),), (revision, value), again=False

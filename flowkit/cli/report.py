@@ -100,7 +100,9 @@ def _where(done: Report) -> str:
 def _measure(done: Report) -> str:
     if done.known:
         return " earlier"
-    parts = [f"{done.steps:,} steps"] + ([f"{done.replayed:,} more from the journal"] if done.replayed else [])
+    parts = ["1 step" if done.steps == 1 else f"{done.steps:,} steps"]
+    if done.replayed:
+        parts.append(f"{done.replayed:,} more from the journal")
     return f" in {seconds_text(done.took_s)} ({', '.join(parts)})"
 
 

@@ -9,9 +9,9 @@ from threading import Condition
 from flowkit.clock import system_now_ms
 from flowkit.errors import ConfigurationError, StorageError
 from flowkit.memory import claims, listing
-from flowkit.memory.limits import MAX_VALUE_BYTES, check_commits, check_runs, check_size
 from flowkit.memory.run import Lane
 from flowkit.memory.state import State
+from flowkit.payloads import SizeLimit
 from flowkit.records import (
     AnyOf,
     Capabilities,
@@ -36,6 +36,7 @@ from flowkit.records import (
     Want,
 )
 
+LIMIT = SizeLimit("memory")  # to find mistakes with: others have one too
 _named: dict[str, State] = {}
 
 
@@ -76,7 +77,7 @@ class MemoryStorage:
         """Get ready for use."""
         with self._lock:
             self._open = True
-        return Capabilities(Durability.MEMORY, MAX_VALUE_BYTES, instant=True)
+        return Capabilities(Durability.MEMORY, LIMIT.max_bytes, instant=True)
 
     def close(self) -> None:
         """Wake whoever waits. What was stored stays, for the next `open`."""
@@ -89,7 +90,7 @@ class MemoryStorage:
 
     def submit(self, runs: Sequence[NewRun], *, now_ms: int | None = None) -> list[Submitted]:
         """Create runs whose ids are free."""
-        check_runs(runs)
+        LIMIT.check_runs(runs)
         with self._opened() as state:
             now = _now(now_ms)
             return [_submit(state, new, now) for new in runs]
@@ -101,7 +102,7 @@ class MemoryStorage:
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:
         """Apply changes, each atomic for its run."""
-        check_commits(commits)
+        LIMIT.check_commits(commits)
         with self._lock:
             if not self._open:
                 raise _closed()
@@ -119,7 +120,7 @@ class MemoryStorage:
 
     def send(self, run_id: str, message: Message, *, now_ms: int | None = None) -> Delivery:
         """Deliver a message, mark a run to be cancelled, or reopen it."""
-        check_size(message.payload, "a message", run_id)
+        LIMIT.check(message.payload, "a message", run_id)
         with self._opened() as state:
             return state.deliver(run_id, message, _now(now_ms))
 
@@ -177,7 +178,7 @@ class MemoryStorage:
 
     def compare_and_set(self, key: str, revision: int, value: bytes) -> int | None:
         """Write a shared value if its revision is still this."""
-        check_size(value, "the shared value", key)
+        LIMIT.check(value, "the shared value", key)
         with self._opened() as state:
             known = state.values.get(key)
             if revision != (0 if known is None else known[1]):

@@ -99,6 +99,7 @@ def test_async_task_runs_as_well(flowkit: Call, shop: str) -> None:
     """An async task is run to its end like any other."""
     ended = flowkit("run", f"{shop}:asynchronous", "--input", '{"order": {"id": "a", "count": 3}}')
     assert ended.out == "3\n"
+    assert "(1 step)" in ended.err
 
 
 def test_child_runs_show_their_steps(flowkit: Call, shop: str) -> None:
