@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 
 from flowkit.codec import Json
 from flowkit.codec.errors import error_text
-from flowkit.engine import LONGEST_VIRTUAL_WAIT_S, LONGEST_WAIT_S, Engine
+from flowkit.engine import Engine
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase, decode, kind_and_phase
 from flowkit.errors import ConfigurationError, RunNotFound
 from flowkit.frozen import frozen
 from flowkit.items import Item, ItemType, emitted
+from flowkit.plans import LONGEST_VIRTUAL_WAIT_S, LONGEST_WAIT_S
 from flowkit.records import RunHeader, RunStatus
 
 PAGE = 500  # entries read at a time

@@ -14,12 +14,13 @@ from flowkit.calls import perform_call, perform_call_async, recall, refuse_forei
 from flowkit.documents import describe_error, phase_of
 from flowkit.durations import Duration, seconds
 from flowkit.effects import Raised
-from flowkit.engine import LONGEST_VIRTUAL_WAIT_S, LONGEST_WAIT_S, Engine
+from flowkit.engine import Engine
 from flowkit.entries import Kind, Phase, RunEnd
 from flowkit.errors import ResultTimeout, WrongColour
 from flowkit.frozen import frozen
 from flowkit.joining import Goal, JoinCall, join_operation
 from flowkit.journal import END_OF
+from flowkit.plans import LONGEST_VIRTUAL_WAIT_S, LONGEST_WAIT_S
 from flowkit.records import RunHeader, RunStatus, Snapshot
 from flowkit.run import Detached, Frame, Run, Unwind, current
 from flowkit.slots import given_back
