@@ -4,6 +4,7 @@ What only reads the source uses the tools of the environment that nox itself run
 environment of its own, with the built wheel in it.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -114,6 +115,26 @@ def storm_redis(session: nox.Session) -> None:
     install_wheel(session, "test")
     quiet = ("-o", "faulthandler_timeout=0")  # it takes longer than any test may
     session.run("pytest", "-s", *quiet, "tests/soak/soak_redis.py", *session.posargs, env=INSTALLED_ONLY)
+
+
+@nox.session
+def redis_all(session: nox.Session) -> None:
+    """Rules, harness and sequencer with everything on a Redis server; the tests alone take a part of it."""
+    install_wheel(session, "test")
+    where = session.posargs or ("tests/rules", "tests/sequencer", "tests/harness")
+    unhurried = ("-o", "timeout=0", "-o", "faulthandler_timeout=0")  # an exploration takes thousands of round trips
+    session.run("pytest", "-n", "auto", *unhurried, "--flowkit-storage=redis", *where, env=INSTALLED_ONLY)
+
+
+@nox.session
+def redis_server(session: nox.Session) -> None:
+    """All tests of Redis on this machine's redis-server; `-- PATH` for another program, such as Redis 8 or Valkey 8."""
+    program = session.posargs[0] if session.posargs else shutil.which("redis-server")
+    if program is None:
+        session.error("no redis-server on the PATH: apt-get install redis-server, or nox -s redis_server -- PATH")
+    session.run(program, "--version", external=True)
+    install_wheel(session, "test")
+    session.run("pytest", "-n", "auto", f"--flowkit-redis-server={program}", "tests/redis", env=INSTALLED_ONLY)
 
 
 @nox.session

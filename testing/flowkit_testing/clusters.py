@@ -19,11 +19,11 @@ class Cluster:
 
     Args:
         masters: how many.
-        name: `valkey` or `redis`.
+        name: `valkey`, `redis` or a path (see `servers.Server`).
         settings: of each server.
     """
 
-    def __init__(self, masters: int = 3, name: str = "valkey", **settings: str) -> None:
+    def __init__(self, masters: int = 3, name: str = "", **settings: str) -> None:
         own = {"cluster_enabled": "yes", "cluster_node_timeout": "3000", "cluster_require_full_coverage": "no"}
         self.nodes = [Server(name, **(own | {"cluster_port": str(free_port())} | settings)) for _ in range(masters)]
 
@@ -121,7 +121,7 @@ class Cluster:
 class Sentinel(Server):
     """One that watches a master, and makes a replica the master when it is gone."""
 
-    def __init__(self, master: Server, name: str = "valkey", quorum: int = 1) -> None:
+    def __init__(self, master: Server, name: str = "", quorum: int = 1) -> None:
         super().__init__(name)
         self._master = master
         self._quorum = quorum
@@ -144,11 +144,11 @@ class Watched:
 
     Args:
         sentinels: how many; all of them have to agree.
-        name: `valkey` or `redis`.
+        name: `valkey`, `redis` or a path (see `servers.Server`).
         settings: of the two servers.
     """
 
-    def __init__(self, sentinels: int = 1, name: str = "valkey", **settings: str) -> None:
+    def __init__(self, sentinels: int = 1, name: str = "", **settings: str) -> None:
         self.servers = [Server(name, **settings), Server(name, **({"repl_diskless_sync_delay": "0"} | settings))]
         self.sentinels = [Sentinel(self.servers[0], name, sentinels) for _ in range(sentinels)]
 

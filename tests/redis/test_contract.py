@@ -13,7 +13,7 @@ from flowkit.storage import Storage
 from flowkit_redis import RedisStorage, nodes, redis_storage
 from flowkit_testing.contract import StorageContract
 from flowkit_testing.machine import storage_machine
-from flowkit_testing.servers import Server
+from flowkit_testing.servers import Server, binary
 from tests.redis.guard import guarded
 
 _numbers = count()
@@ -26,6 +26,13 @@ def _shared(flowkit_redis_server: Server) -> Iterator[None]:
     _servers.append(flowkit_redis_server)
     yield
     _servers.remove(flowkit_redis_server)
+
+
+@pytest.fixture(scope="module")
+def server_of_this_machine() -> Iterator[Server]:
+    """The redis-server that is on the PATH."""
+    with Server("redis") as server:
+        yield server
 
 
 def _make() -> Storage:
@@ -56,6 +63,19 @@ class TestRedis(StorageContract):
         other = storage.sibling()
         other.open()
         return other
+
+
+if binary("redis") is not None:
+
+    class TestServerOfThisMachine(TestRedis):
+        """The same on the redis-server that is on the PATH: Debian's is Redis 7, which Valkey has left behind."""
+
+        @pytest.fixture(autouse=True)
+        def _its_own(self, server_of_this_machine: Server) -> Iterator[None]:
+            """What the storages of this class lie on."""
+            _servers.append(server_of_this_machine)
+            yield
+            _servers.remove(server_of_this_machine)
 
 
 TestRedisAgainstMemory = storage_machine(_make).TestCase
