@@ -14,8 +14,10 @@ from attrs import field
 
 from flowkit.effects import Outcome, Raised, Returned
 from flowkit.frozen import frozen
+from flowkit.lines import Scope, UndoScope
 from flowkit.quiescence import waits_only_on
-from flowkit.run import Detached, Frame, Reason, Run, Scope, Suspended, UndoScope, Unwind, current
+from flowkit.reasons import Detached, Reason, Suspended, Unwind
+from flowkit.run import Frame, Run, current
 
 SETTLE_TURNS = 20  # turns of the loop after which a delivery's consequences count as done, however busy the loop is
 LINGER_S = 30.0  # how long a body may wait for something of its own (raw I/O) beside parked operations

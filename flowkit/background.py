@@ -15,7 +15,8 @@ from attrs import frozen
 from flowkit.calls import require_async, take_key
 from flowkit.effects import Raised
 from flowkit.fan_out import check_concurrency, outcome_of, run_line
-from flowkit.run import Run, Scope
+from flowkit.lines import Scope
+from flowkit.run import Run
 from flowkit.side_work import WorkHandle, awaitable_of, callable_of, queued, work_frame, work_name
 
 

@@ -15,22 +15,12 @@ from flowkit.errors import LeaseLost, NonDeterminismError, RunBlocked, RunCancel
 from flowkit.frozen import frozen
 from flowkit.journal import Journal, attempt_entry, reopened_entry
 from flowkit.kinship import cancel_children
+from flowkit.lines import Scope
+from flowkit.reasons import Blocked, Cancelled, Detached, LeaveScope, Reason, Revoked, RollingBack, Suspended, Unwind
 from flowkit.records import Block, Finish, Message, MessageKind, RunStatus, Send, Suspend, Yield
 from flowkit.retry import delay_after
 from flowkit.rollback import rollback_operation, was_cancelled
-from flowkit.run import (
-    Blocked,
-    Cancelled,
-    Detached,
-    LeaveScope,
-    Reason,
-    Revoked,
-    RollingBack,
-    Run,
-    Scope,
-    Suspended,
-    Unwind,
-)
+from flowkit.run import Run
 
 log = logging.getLogger(__name__)
 

@@ -27,6 +27,7 @@ from flowkit.errors import (
 )
 from flowkit.hints import call_hints
 from flowkit.journal import Past
+from flowkit.lines import Scope, UndoScope
 from flowkit.operations import (
     StepCall,
     StepSpec,
@@ -37,7 +38,8 @@ from flowkit.operations import (
     remember_undo,
     step_operation,
 )
-from flowkit.run import Blocked, Frame, Run, Scope, UndoScope, Unwind, current, live
+from flowkit.reasons import Blocked, Unwind
+from flowkit.run import Frame, Run, current, live
 from flowkit.settling import begin, end, go_on_beside
 from flowkit.underway import UnderWay
 

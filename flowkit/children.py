@@ -13,10 +13,11 @@ from flowkit.entries import Entry, Kind, Phase
 from flowkit.errors import RunConflict, SerializationError
 from flowkit.frozen import frozen
 from flowkit.kinship import batch_from_json, batch_json, cancel_children, child_run_id, reply_id
+from flowkit.lines import Scope, UndoScope
 from flowkit.mailbox import Mailbox
 from flowkit.operations import UndoSpec, cancellation, encode_within_cap, fail_operation, remember_undo
 from flowkit.records import Delivery, Message, MessageKind, NewRun
-from flowkit.run import Run, Scope, UndoScope
+from flowkit.run import Run
 
 MOST_SPAWNED = 1_000  # children made by one change
 MOST_BYTES = 4 * 1024 * 1024  # of their inputs in one change

@@ -9,8 +9,9 @@ from flowkit.codec import Json
 from flowkit.effects import Operation, Record
 from flowkit.entries import Entry, Kind, Phase, encode
 from flowkit.journal import Past
+from flowkit.lines import Scope
 from flowkit.operations import instead
-from flowkit.run import Frame, Run, Scope
+from flowkit.run import Frame, Run
 
 
 class Choice:

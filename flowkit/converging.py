@@ -18,7 +18,9 @@ from flowkit.entries import Entry, Kind, Phase, encode
 from flowkit.errors import WrongColour
 from flowkit.frozen import frozen
 from flowkit.journal import Past
-from flowkit.run import Frame, Reason, Run, Scope, Suspended, Unwind, combined
+from flowkit.lines import Scope
+from flowkit.reasons import Reason, Suspended, Unwind, combined
+from flowkit.run import Frame, Run
 from flowkit.side_work import LOOK_S, WorkHandle, WorkOutcome, work_frame
 
 NAME = "wait_for_work"

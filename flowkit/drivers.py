@@ -33,8 +33,10 @@ from flowkit.effects import (
 from flowkit.errors import LeaseLost, StorageError
 from flowkit.invoke import call_async, call_plainly
 from flowkit.journal import Journal
+from flowkit.lines import Scope
+from flowkit.reasons import Revoked, Suspended, Unwind, combined
 from flowkit.records import Message
-from flowkit.run import Frame, Revoked, Run, Scope, Suspended, Unwind, combined, current, live
+from flowkit.run import Frame, Run, current, live
 from flowkit.underway import UnderWay
 
 _T = TypeVar("_T")

@@ -21,11 +21,12 @@ from flowkit.effects import ChildAnswer
 from flowkit.errors import RunBlocked, WrongColour
 from flowkit.incarnations import Start, incarnation
 from flowkit.leases import Leases
+from flowkit.lines import Scope
 from flowkit.patience import PatientStorage
 from flowkit.plans import Advance, Blocking, Plan, Plans
 from flowkit.records import Capabilities, Delivery, Message, NewRun
 from flowkit.registry import TaskSpec, tasks
-from flowkit.run import Probe, Run, Scope
+from flowkit.run import Probe, Run
 from flowkit.storage import Storage
 
 _T = TypeVar("_T")

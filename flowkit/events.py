@@ -29,10 +29,11 @@ from flowkit.errors import (
 )
 from flowkit.frozen import frozen
 from flowkit.journal import Past
+from flowkit.lines import Scope
 from flowkit.mailbox import Mailbox
 from flowkit.operations import cancel_here, encode_within_cap, fail_operation, instead
 from flowkit.records import Message, MessageKind
-from flowkit.run import Frame, Run, Scope, current
+from flowkit.run import Frame, Run, current
 
 T = TypeVar("T")
 FORMAT: Final = 1

@@ -12,7 +12,8 @@ from flowkit.effects import Operation, Record
 from flowkit.entries import Entry, Kind, Phase, encode
 from flowkit.errors import NotAllowedInStep
 from flowkit.frozen import frozen
-from flowkit.run import Frame, Run, Scope, current
+from flowkit.lines import Scope
+from flowkit.run import Frame, Run, current
 
 
 @frozen

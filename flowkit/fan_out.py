@@ -18,7 +18,9 @@ from flowkit.binding import Bound
 from flowkit.calls import refuse_foreign_task, require_async, take_key
 from flowkit.effects import Outcome, Raised, Returned
 from flowkit.errors import ConfigurationError, WrongColour
-from flowkit.run import Cancelled, Frame, Run, Scope, Unwind, combined, current
+from flowkit.lines import Scope
+from flowkit.reasons import Cancelled, Unwind, combined
+from flowkit.run import Frame, Run, current
 
 T = TypeVar("T")
 T1 = TypeVar("T1")

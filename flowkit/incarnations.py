@@ -12,9 +12,10 @@ from flowkit.frozen import frozen
 from flowkit.journal import Journal
 from flowkit.mailbox import Mailbox
 from flowkit.overrides import NONE, Overrides, overrides_from_json
+from flowkit.reasons import Blocked, Reason
 from flowkit.records import Lease, Message, MessageKind, Snapshot
 from flowkit.registry import TaskSpec, hint_for
-from flowkit.run import Blocked, Probe, Reason, Run, Services
+from flowkit.run import Probe, Run, Services
 
 
 @frozen

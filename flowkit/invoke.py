@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from flowkit.effects import Invoke, Outcome, Raised, Returned
 from flowkit.errors import StepTimeout
-from flowkit.run import Entrant, Frame, Run, Scope, current
+from flowkit.lines import Entrant, Scope
+from flowkit.run import Frame, Run, current
 from flowkit.underway import UnderWay
 
 

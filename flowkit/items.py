@@ -17,8 +17,9 @@ from flowkit.effects import Operation, Post
 from flowkit.entries import Entry, Kind, Phase
 from flowkit.errors import ConfigurationError, SerializationError
 from flowkit.frozen import frozen
+from flowkit.lines import Scope
 from flowkit.operations import encode_within_cap
-from flowkit.run import Frame, Run, Scope, current
+from flowkit.run import Frame, Run, current
 
 STEP_ERROR = "step_error"  # how a failed piece of work is stored; what a task emits is stored under the key below
 _MARK = "emit:"

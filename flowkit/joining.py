@@ -19,9 +19,10 @@ from flowkit.errors import ResultTimeout, RunNotFound
 from flowkit.frozen import frozen
 from flowkit.journal import Past
 from flowkit.kinship import cancel_children, child_run_id
+from flowkit.lines import Scope
 from flowkit.mailbox import Mailbox
 from flowkit.operations import cancellation, encode_within_cap, fail_operation, instead
-from flowkit.run import Run, Scope
+from flowkit.run import Run
 
 MOST_BYTES = 4 * 1024 * 1024  # of outcomes in one change
 SHORTEST_LOOK_MS, LONGEST_LOOK_MS = 1_000, 60_000  # between two looks at a run that will send no message

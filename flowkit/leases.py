@@ -11,8 +11,9 @@ from contextvars import ContextVar
 
 from flowkit.errors import LeaseLost
 from flowkit.patience import PatientStorage
+from flowkit.reasons import Revoked
 from flowkit.records import Message, MessageKind
-from flowkit.run import Revoked, Run
+from flowkit.run import Run
 
 log = logging.getLogger(__name__)
 

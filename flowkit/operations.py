@@ -21,8 +21,10 @@ from flowkit.errors import RunBlocked, SerializationError, StepError, StepInterr
 from flowkit.frozen import frozen, hot_record
 from flowkit.journal import Past, attempt_entry
 from flowkit.kinship import cancel_children
+from flowkit.lines import Scope, Undo, UndoScope
+from flowkit.reasons import Blocked, Cancelled, LeaveScope, RollingBack
 from flowkit.retry import Retry, RetryPolicy, delay_after
-from flowkit.run import Blocked, Cancelled, LeaveScope, RollingBack, Run, Scope, Undo, UndoScope
+from flowkit.run import Run
 
 ONCE = Retry(attempts=1)
 _DONE, _CANCELLED = Phase.DONE.value, Phase.CANCELLED.value

@@ -19,9 +19,10 @@ from flowkit.effects import ChildAnswer, ChildEnded, ChildWaits
 from flowkit.errors import LeaseLost, RunBlocked, RunRolledBack
 from flowkit.frozen import frozen
 from flowkit.incarnations import Start
+from flowkit.reasons import Blocked, Detached, Revoked, RollingBack, Suspended
 from flowkit.records import Created, Exactly, Exists, NewRun, RunHeader, RunStatus, Snapshot
 from flowkit.reopening import keys_to_retry
-from flowkit.run import Blocked, Detached, Revoked, RollingBack, Run, Suspended
+from flowkit.run import Run
 
 _T = TypeVar("_T")
 

@@ -26,8 +26,10 @@ from flowkit.effects import Operation, Outcome, Raised, Returned
 from flowkit.entries import Kind
 from flowkit.errors import AllFailed, ConfigurationError, LeaseLost, RaceLost, StorageError, WrongColour
 from flowkit.fan_out import MOST_THREADS, check_calls, make_of, outcome_of, run_line
+from flowkit.lines import Entrant, Scope, UndoScope
+from flowkit.reasons import Cancelled, Reason, Suspended, Unwind, combined
 from flowkit.rollback import rollback_operation
-from flowkit.run import Cancelled, Entrant, Frame, Reason, Run, Scope, Suspended, UndoScope, Unwind, combined
+from flowkit.run import Frame, Run
 from flowkit.scopes import follow, task_frame
 
 T = TypeVar("T")

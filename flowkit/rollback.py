@@ -15,9 +15,11 @@ from flowkit.digest import ArgumentDigest
 from flowkit.effects import Operation, Record
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase
 from flowkit.errors import CompensationFailed, RunBlocked, RunCancelled
+from flowkit.lines import Scope, Undo, UndoScope
 from flowkit.operations import StepCall, StepSpec, encode_within_cap, noted, step_operation
+from flowkit.reasons import Blocked, Unwind
 from flowkit.records import Go, RunStatus
-from flowkit.run import Blocked, Run, Scope, Undo, UndoScope, Unwind
+from flowkit.run import Run
 
 _COMPENSATING = Go(RunStatus.COMPENSATING)
 _NO_DIGEST = ArgumentDigest(lambda: None)  # an undo gets what was recorded, so its arguments are not compared

@@ -14,10 +14,12 @@ from flowkit.effects import Operation
 from flowkit.entries import Entry, Kind
 from flowkit.errors import ConfigurationError, NotAllowedInStep, OutsideRun, WrongColour
 from flowkit.functions import is_async_function
+from flowkit.lines import Scope, Undo, UndoScope
 from flowkit.operations import UndoSpec, cancellation
+from flowkit.reasons import Cancelled, LeaveScope, Unwind, combined
 from flowkit.retry import RetryPolicy
 from flowkit.rollback import rollback_operation, was_cancelled
-from flowkit.run import Cancelled, Frame, LeaveScope, Run, Scope, Undo, UndoScope, Unwind, combined, current
+from flowkit.run import Frame, Run, current
 
 P = ParamSpec("P")
 

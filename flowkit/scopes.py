@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Self
 
 from flowkit.calls import refuse_foreign_task, take_key
-from flowkit.run import Frame, Scope, current
+from flowkit.lines import Scope
+from flowkit.run import Frame, current
 
 
 class InnerScope:

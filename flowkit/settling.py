@@ -15,7 +15,9 @@ from flowkit.drivers import drive_async
 from flowkit.effects import Operation, Raised, Record
 from flowkit.entries import Phase
 from flowkit.errors import LeaseLost, StorageError
-from flowkit.run import Parking, Run, Scope, UndoScope, Unwind
+from flowkit.lines import Scope, UndoScope
+from flowkit.reasons import Unwind
+from flowkit.run import Parking, Run
 
 log = logging.getLogger(__name__)
 

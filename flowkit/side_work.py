@@ -16,7 +16,9 @@ from flowkit.fan_out import outcome_of, run_line
 from flowkit.frozen import frozen
 from flowkit.functions import function_name, is_async_function, require_function
 from flowkit.items import report_failed_work
-from flowkit.run import Cancelled, Frame, LeaveScope, Reason, Run, Scope, Unwind, current
+from flowkit.lines import Scope
+from flowkit.reasons import Cancelled, LeaveScope, Reason, Unwind
+from flowkit.run import Frame, Run, current
 
 log = logging.getLogger(__name__)
 

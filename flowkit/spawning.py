@@ -34,10 +34,11 @@ from flowkit.errors import NotAllowedInStep, WrongColour
 from flowkit.frozen import frozen
 from flowkit.journal import Past
 from flowkit.kinship import child_run_id, reply_id
+from flowkit.lines import Scope, UndoScope
 from flowkit.operations import instead, remember_undo
 from flowkit.records import Grant, NewRun
 from flowkit.registry import TaskSpec
-from flowkit.run import Child, Frame, Run, Scope, UndoScope
+from flowkit.run import Child, Frame, Run
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]

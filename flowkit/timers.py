@@ -19,8 +19,9 @@ from flowkit.effects import Operation, Pause, Record
 from flowkit.entries import Entry, Kind, Phase, encode
 from flowkit.errors import ConfigurationError, NotAllowedInStep, OutsideRun, WrongColour
 from flowkit.journal import Past
+from flowkit.lines import Scope
 from flowkit.operations import cancel_here, instead
-from flowkit.run import Frame, Run, Scope, current
+from flowkit.run import Frame, Run, current
 
 NAME = "sleep"
 

@@ -21,8 +21,9 @@ from flowkit.frozen import frozen
 from flowkit.joining import Goal, JoinCall, join_operation
 from flowkit.journal import END_OF
 from flowkit.plans import LONGEST_VIRTUAL_WAIT_S, LONGEST_WAIT_S
+from flowkit.reasons import Detached, Unwind
 from flowkit.records import RunHeader, RunStatus, Snapshot
-from flowkit.run import Detached, Frame, Run, Unwind, current
+from flowkit.run import Frame, Run, current
 from flowkit.slots import given_back
 from flowkit.spawning import Start, trigger_child_later
 

@@ -22,9 +22,9 @@ from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.incarnations import Start
 from flowkit.leases import LET_GO_AGAIN_S, advancing_for
 from flowkit.presence import Presence
+from flowkit.reasons import Blocked, Detached, Revoked, RollingBack, Suspended
 from flowkit.records import AnyOf, Claimed, Lease, RunStatus
 from flowkit.registry import tasks
-from flowkit.run import Blocked, Detached, Revoked, RollingBack, Suspended
 from flowkit.scheduler import Scheduler
 from flowkit.signals import on_signals
 from flowkit.slots import in_use

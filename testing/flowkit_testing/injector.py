@@ -9,8 +9,9 @@ from attrs import define, evolve, field
 
 from flowkit.effects import Effect, End, Invoke, RunBody
 from flowkit.journal import Past
+from flowkit.reasons import Detached, Unwind
 from flowkit.records import Finish
-from flowkit.run import Detached, Run, Unwind
+from flowkit.run import Run
 from flowkit_testing.faults import (
     Fail,
     Fault,

@@ -14,9 +14,9 @@ from flowkit.codec import Codec, JsonCodec
 from flowkit.documents import decode_input, encode_input
 from flowkit.durations import Duration
 from flowkit.errors import LeaseLost, ReplayWarning
+from flowkit.reasons import Detached, Revoked
 from flowkit.records import AnyOf, Created, Exactly, Lease, Message, MessageKind, NewRun, RunStatus, Want
 from flowkit.registry import TaskSpec, tasks
-from flowkit.run import Detached, Revoked
 from flowkit.scheduler import Scheduler
 from flowkit.storage import Storage
 from flowkit_testing.fake_clock import FakeClock

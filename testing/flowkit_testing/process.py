@@ -18,9 +18,10 @@ from flowkit.documents import decode_input, encode_input
 from flowkit.effects import Advance, Effect, End, Invoke, Record, RunBody
 from flowkit.incarnations import Start
 from flowkit.journal import Past
+from flowkit.reasons import Revoked
 from flowkit.records import NewRun
 from flowkit.registry import tasks
-from flowkit.run import Revoked, Run, current
+from flowkit.run import Run, current
 from flowkit_testing.fake_clock import FakeClock
 from flowkit_testing.ledger import Ledger
 from flowkit_testing.port import Port

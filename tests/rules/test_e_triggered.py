@@ -36,7 +36,7 @@ def is_cancellation(error: BaseException) -> bool:
     """False of what only takes a body off its stack for a while."""
     run = flowkit.run.current.get()
     assert run is not None
-    return not isinstance(error, flowkit.run.Unwind) and run.run.reason is None
+    return not isinstance(error, flowkit.reasons.Unwind) and run.run.reason is None
 
 
 class TestOneByOne:
