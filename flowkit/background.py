@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -18,6 +16,7 @@ from flowkit.fan_out import check_concurrency, outcome_of, run_line
 from flowkit.lines import Scope
 from flowkit.run import Run
 from flowkit.side_work import WorkHandle, awaitable_of, callable_of, queued, work_frame, work_name
+from flowkit.threads import start
 
 
 @frozen
@@ -71,8 +70,7 @@ def _start_lane(run: Run, pieces: deque[_Piece]) -> None:
                 return
             piece.handle.finish(run_line(run, piece.scope, piece.call))
 
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(body,), name=f"flowkit-work-{run.id}", daemon=True).start()
+    start(run, body, f"flowkit-work-{run.id}")
 
 
 def _start_next(run: Run, pieces: deque[_Piece]) -> None:

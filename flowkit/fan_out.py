@@ -21,6 +21,7 @@ from flowkit.errors import ConfigurationError, WrongColour
 from flowkit.lines import Scope
 from flowkit.reasons import Cancelled, Unwind, combined
 from flowkit.run import Frame, Run, current
+from flowkit.threads import beside, stand_by
 
 T = TypeVar("T")
 T1 = TypeVar("T1")
@@ -106,12 +107,25 @@ def _run_lines(frame: Frame, calls: Sequence[Callable[[], object]], most: int | 
     at_a_time = min(len(calls), most or MOST_THREADS)
     if at_a_time <= 1:
         return [_Line(scope, run_line(run, scope, call)) for scope, call in zip(scopes, calls, strict=True)]
+    waiting = deque(range(len(calls)))
+    contexts = [contextvars.copy_context() for _ in calls]
+    outcomes: dict[int, Outcome] = {}
+
+    def lane() -> None:
+        """Takes one line after the other."""
+        while True:
+            try:
+                index = waiting.popleft()
+            except IndexError:
+                return
+            outcomes[index] = contexts[index].run(run_line, run, scopes[index], calls[index])
+
     with ThreadPoolExecutor(at_a_time, thread_name_prefix=f"flowkit-{run.id}") as pool:
-        futures = [
-            pool.submit(contextvars.copy_context().run, run_line, run, scope, call)
-            for scope, call in zip(scopes, calls, strict=True)
-        ]
-        return [_Line(scope, future.result()) for scope, future in zip(scopes, futures, strict=True)]
+        lanes = [pool.submit(beside(run, lane)) for _ in range(at_a_time)]
+        stand_by(run, lambda: len(outcomes) == len(calls))
+        for each_lane in lanes:
+            each_lane.result()
+    return [_Line(scope, outcomes[index]) for index, scope in enumerate(scopes)]
 
 
 def run_line(run: Run, scope: Scope, call: Callable[[], object]) -> Outcome:

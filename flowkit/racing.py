@@ -9,10 +9,10 @@ does not end before that.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -31,6 +31,7 @@ from flowkit.reasons import Cancelled, Reason, Suspended, Unwind, combined
 from flowkit.rollback import rollback_operation
 from flowkit.run import Frame, Run
 from flowkit.scopes import follow, task_frame
+from flowkit.threads import stand_by, start
 
 T = TypeVar("T")
 
@@ -51,6 +52,7 @@ class _Line:
 class _Loser:
     """A line that has lost, as the run sees it: side work that has to settle before the run ends (rule W4)."""
 
+    run: Run
     line: _Line
     failure: BaseException | None = None
     ended: threading.Event = field(factory=threading.Event)
@@ -62,6 +64,7 @@ class _Loser:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Block until it is settled; False if it is not in time."""
+        stand_by(self.run, self.ended.is_set)
         return self.ended.wait(timeout_s)
 
     @property
@@ -103,6 +106,7 @@ def race(*calls: Bound[T], name: str = "race", max_concurrency: int | None = Non
             choice.make(winner.index)
     except BaseException:
         for line in lines:
+            stand_by(frame.run, line.ended.is_set)
             line.ended.wait()
         _hand_over(frame.scope, lines)
         raise
@@ -135,11 +139,9 @@ def _run_on_threads(
         while waiting or running:
             while waiting and running < limit:
                 line = waiting.popleft()
-                context = contextvars.copy_context()
-                threading.Thread(
-                    target=context.run, args=(body, line), name=f"flowkit-race-{run.id}", daemon=True
-                ).start()
+                start(run, partial(body, line), f"flowkit-race-{run.id}")
                 running += 1
+            stand_by(run, lambda: not ended.empty())
             line = ended.get()
             running -= 1
             if _has_won(line, choice):
@@ -151,10 +153,11 @@ def _run_on_threads(
 
 
 def _settle_on_thread(run: Run, line: _Line, name: str, *, replayed: bool) -> None:
-    loser = _Loser(line)
+    loser = _Loser(run, line)
 
     def body() -> None:
         try:
+            stand_by(run, line.ended.is_set)
             line.ended.wait()
             _look_at_wait(run, line, replayed=replayed)
             operation = _to_undo(run, line, name) if line.scope.reason is None else None
@@ -172,8 +175,7 @@ def _settle_on_thread(run: Run, line: _Line, name: str, *, replayed: bool) -> No
         _look_at_wait(run, line, replayed=replayed)
         loser.ended.set()
         return
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(body,), name=f"flowkit-late-{run.id}", daemon=True).start()
+    start(run, body, f"flowkit-late-{run.id}")
 
 
 def _look_at_wait(run: Run, line: _Line, *, replayed: bool) -> None:
@@ -246,7 +248,7 @@ async def _run_on_loop(
 
 def _settle_on_loop(run: Run, line: _Line, name: str) -> None:
     assert run.body is not None  # the calling task is the body's
-    loser = _Loser(line)
+    loser = _Loser(run, line)
 
     async def body() -> None:
         try:

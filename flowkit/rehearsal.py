@@ -25,7 +25,7 @@ from flowkit.journal import Past
 from flowkit.memory import MemoryStorage
 from flowkit.records import Block, Created, Finish, Grant, NewRun, Snapshot
 from flowkit.registry import tasks
-from flowkit.run import Run
+from flowkit.run import Probe, Run
 
 _SHOWN = 200
 _FAR_MS = 1 << 52  # later than anything that is waited for
@@ -138,7 +138,7 @@ def _shown(result: bytes | None) -> str:
 
 
 @define(eq=False)
-class _Stage:
+class _Stage(Probe):
     """Watches a replay, and holds each line of calls at the first effect that is not recorded (see `run.Probe`)."""
 
     held: list[str] = field(factory=list)

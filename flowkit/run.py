@@ -46,6 +46,15 @@ class Probe(Protocol):
     def recalled(self, run: Run, past: Past) -> None:
         """The journal answers a call instead of an effect."""
 
+    def beside(self, run: Run, body: Callable[[], None]) -> Callable[[], None]:
+        """What to do on another thread of the run, which is about to be started: the same, but it may have to wait."""
+        del run
+        return body
+
+    def stands_by(self, run: Run, ready: Callable[[], bool]) -> None:
+        """This thread is about to wait for others of the run, until that is true. May return early."""
+        del run, ready
+
 
 @define(eq=False, repr=False)
 class Frame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -19,6 +18,7 @@ from flowkit.items import report_failed_work
 from flowkit.lines import Scope
 from flowkit.reasons import Cancelled, LeaveScope, Reason, Unwind
 from flowkit.run import Frame, Run, current
+from flowkit.threads import stand_by, start
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class WorkHandle(Generic[R]):
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Block until it is settled; False if it is not in time."""
+        stand_by(self._run, self._ended.is_set)
         return self._ended.wait(timeout_s)
 
     def finish(self, outcome: Outcome) -> None:
@@ -189,8 +190,7 @@ def _start(
     def body() -> None:
         handle.finish(run_line(run, scope, lambda: call(*args, **kwargs)))
 
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(body,), name=f"flowkit-work-{handle.name}", daemon=True).start()
+    start(run, body, f"flowkit-work-{handle.name}")
 
 
 def _start_async(

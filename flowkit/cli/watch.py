@@ -14,7 +14,7 @@ from flowkit.cli.tracebacks import has_traceback
 from flowkit.effects import Advance, Effect, Invoke, Pause, Raised, Record, RunBody
 from flowkit.entries import Kind, Phase
 from flowkit.journal import Past
-from flowkit.run import Run
+from flowkit.run import Probe, Run
 
 RECENT = 8  # finished steps kept for the screen
 UNTOLD = {Kind.SLEEP, Kind.PATCH, Kind.SAGA, Kind.ITEM}  # operations that do no work
@@ -52,7 +52,7 @@ class Listener(Protocol):
         """Called for each event, on the thread it happens on; must be quick."""
 
 
-class Watch:
+class Watch(Probe):
     """A probe (see `flowkit.run.Probe`) that changes nothing and tells a listener."""
 
     def __init__(self, board: Board, listener: Listener) -> None:

@@ -236,7 +236,7 @@ def _instead(effect: Invoke, fn: Callable[..., object]) -> Invoke:
 def held_back(moment: Moment, effect: Invoke, delay_s: float) -> Invoke:
     """The same attempt, whose outcome comes so much later than it would, its time limit notwithstanding.
 
-    A sync step that blocks its body cannot be overtaken, so it is not held back.
+    A sync step is not: in an async body it blocks what could overtake it, elsewhere its thread waits for its turn.
     """
     clock = moment.process.world.clock
     if effect.threaded or not _is_async(effect):

@@ -106,6 +106,10 @@ class Injector:
 
     def after(self, moment: Moment, answer: object) -> object:
         """An effect was performed."""
+        if self.late.ranks and isinstance(moment.effect, Invoke) and not moment.run.is_async:
+            rank = self.late.ranks.get(describe_effect(moment.run.id, moment.effect))
+            if rank is not None:
+                moment.process.come_late(rank)
         for strike in self.strikes:
             strike.strike(moment, after=True)
         if self.always_replay and is_outcome(moment.effect):

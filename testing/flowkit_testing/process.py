@@ -21,11 +21,12 @@ from flowkit.journal import Past
 from flowkit.reasons import Revoked
 from flowkit.records import NewRun
 from flowkit.registry import tasks
-from flowkit.run import Run, current
+from flowkit.run import Probe, Run, current
 from flowkit_testing.fake_clock import FakeClock
 from flowkit_testing.ledger import Ledger
 from flowkit_testing.port import Port
 from flowkit_testing.trace import Call, Trace, What
+from flowkit_testing.turns import Turns
 from flowkit_testing.virtual_loop import VirtualLoop
 
 _T = TypeVar("_T")
@@ -75,7 +76,7 @@ class World:
     open_flow: Callable[[Port], Flow]  # not entered yet
 
 
-class Process:
+class Process(Probe):
     """One process of the pretended cluster."""
 
     def __init__(self, world: World, make_port: Callable[[Process], Port], name: str) -> None:
@@ -88,6 +89,7 @@ class Process:
         self._goes_on.set()
         self._lock = threading.Lock()
         self._bodies: set[Run] = set()
+        self.turns = Turns(lambda: self.stopped)
         self._away: dict[int, Effect] = {}  # effects that another thread is at work on
         self.flow = world.open_flow(make_port(self)).open()
         self.flow.engine.probe = self
@@ -106,6 +108,7 @@ class Process:
         with self._lock:
             died = self.died = self.died or ProcessDied(where)
             bodies = tuple(self._bodies)
+        self.turns.end()
         for run in bodies:
             if run.reason is None:
                 run.reason = Revoked(died)
@@ -163,6 +166,7 @@ class Process:
     def advance(self, start: Start) -> Ending:
         """Advance a claimed run as far as it goes, on a virtual event loop if it is async."""
         spec, engine = tasks.find(start.task), self.flow.engine
+        self.turns = Turns(lambda: self.stopped)
         context = contextvars.copy_context()
         context.run(in_context.set, self.flow)
         context.run(current.set, None)
@@ -201,7 +205,17 @@ class Process:
         planned = self.world.watcher.before(moment)
         if isinstance(planned, Record | End) or (isinstance(planned, Invoke) and planned.threaded):
             self._away[id(planned)] = planned
+        if isinstance(planned, Invoke) and not planned.threaded:
+            self._give_way()
         return planned
+
+    def _give_way(self, rank: int = 0) -> None:
+        self.turns.give_way(rank)
+        self._stand()
+
+    def come_late(self, rank: int) -> None:
+        """Let all others go first that can, but for those that come later still."""
+        self._give_way(rank)
 
     def after(self, run: Run, effect: Effect, answer: object) -> object:
         """An effect was performed."""
@@ -220,6 +234,16 @@ class Process:
         self.world.watcher.over(Moment(self, run, effect, self.world.trace.call_of(run, effect)))
         if isinstance(effect, RunBody):
             self._bodies.discard(run)
+
+    def beside(self, run: Run, body: Callable[[], None]) -> Callable[[], None]:
+        """What to do on another thread: the same, in turns."""
+        del run
+        return self.turns.beside(body)
+
+    def stands_by(self, run: Run, ready: Callable[[], bool]) -> None:
+        """This thread is about to wait for others."""
+        del run
+        self.turns.stand_by(ready)
 
     def recalled(self, run: Run, past: Past) -> None:
         """The journal answers a call."""

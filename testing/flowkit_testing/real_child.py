@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import os
 import signal
 import sys
+import threading
 import traceback
 from collections import Counter
 
@@ -58,17 +58,18 @@ class RealTrial(Trial):
             case "crash":
                 self._note(process, injury)
                 self.report().write(self.order.report)
-                os.kill(os.getpid(), signal.SIGKILL)
+                _signal_here(signal.SIGKILL)
             case "stop" | "lease":
                 self._note(process, injury)
-                self._stand_still()
                 self.lab.retired = True  # it ends what it is at; the rest is for whoever has taken over
+                self._stand_still()
             case _:
                 super()._strike(process, injury)
 
     def _stand_still(self) -> None:
-        self.report().write(self.order.report)
-        os.kill(os.getpid(), signal.SIGSTOP)
+        with self.storage.lock:  # a process that is stopped in the middle of a write keeps all others out
+            self.report().write(self.order.report)
+            _signal_here(signal.SIGSTOP)
         self._recall(memory_of(json.loads(self.order.go_on.read_text(encoding="utf-8"))))
 
     def _recall(self, memory: Memory) -> None:
@@ -88,6 +89,14 @@ class RealTrial(Trial):
         )
         undoable = sorted(self.watch.undoable)
         return Report(memory, self.seen_wrong(), list(self.timeline()), undoable, self.watch.calls_after_cancel)
+
+
+def _signal_here(number: signal.Signals) -> None:
+    """Strike this process on this thread, which does not come back from here before it has worked.
+
+    A signal to the process may go to another thread, and this one would go on for a while.
+    """
+    signal.pthread_kill(threading.get_ident(), number)
 
 
 def _counter(counted: Counted) -> Counter[Attempt]:

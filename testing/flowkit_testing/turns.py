@@ -1,0 +1,109 @@
+"""Turns for the threads of a run: one goes at a time, so that every run of a test goes the same way.
+
+A thread has its turn until it is about to call a step, waits for others, or ends. Then it is the turn of whoever has
+waited longest; of those that are to come late, when nobody else can go.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from threading import get_ident
+
+from attrs import define, field
+
+PATIENCE_S = 0.5  # after which a thread that holds the turn is taken to wait for another one, by means of its own
+
+
+@define(eq=False)
+class _Waiting:
+    """A thread that waits for its turn."""
+
+    thread: int
+    rank: int
+    ready: Callable[[], bool]
+
+
+@define(eq=False)
+class Turns:
+    """Who goes.
+
+    Args:
+        standing: True while the whole process stands still.
+    """
+
+    standing: Callable[[], bool]
+    _changed: threading.Condition = field(factory=threading.Condition)
+    _members: set[int] = field(factory=set)
+    _holder: int | None = None
+    _coming: int = 0  # threads that are being started
+    _waiting: list[_Waiting] = field(factory=list)  # the longest first
+    _over: bool = False
+
+    def beside(self, body: Callable[[], None]) -> Callable[[], None]:
+        """What a new thread is to do: the same, in turns."""
+        with self._changed:
+            if not self._members:
+                self._holder = get_ident()
+            self._members.add(get_ident())
+            self._coming += 1
+
+        def in_turns() -> None:
+            self._comes()
+            try:
+                body()
+            finally:
+                self._leaves()
+
+        return in_turns
+
+    def give_way(self, rank: int = 0) -> None:
+        """Let others go first; of those that come late, the ones with a lower rank."""
+        self._wait(rank, lambda: True)
+
+    def stand_by(self, ready: Callable[[], bool]) -> None:
+        """Let others go until that is true."""
+        self._wait(0, ready)
+
+    def end(self) -> None:
+        """From now on all go as they like: the process has died."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def _comes(self) -> None:
+        with self._changed:
+            self._coming -= 1
+            self._members.add(get_ident())
+            self._changed.notify_all()
+        self.give_way()
+
+    def _leaves(self) -> None:
+        with self._changed:
+            self._members.discard(get_ident())
+            self._gives_up()
+
+    def _gives_up(self) -> None:
+        if self._holder == get_ident():
+            self._holder = None
+        self._changed.notify_all()
+
+    def _wait(self, rank: int, ready: Callable[[], bool]) -> None:
+        me = get_ident()
+        if me not in self._members:
+            return
+        with self._changed:
+            mine = _Waiting(me, rank, ready)
+            self._waiting.append(mine)
+            self._gives_up()
+            while not (self._over or self._is_next(mine)):
+                if not self._changed.wait(PATIENCE_S) and not self.standing():
+                    break
+            self._waiting.remove(mine)
+            self._holder = me
+
+    def _is_next(self, mine: _Waiting) -> bool:
+        if self._holder is not None or self._coming:
+            return False
+        able = [waiting for waiting in self._waiting if waiting.ready()]
+        return bool(able) and min(able, key=lambda waiting: waiting.rank) is mine
