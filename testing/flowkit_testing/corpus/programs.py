@@ -69,6 +69,20 @@ def programs(length: int, blocks: tuple[str, ...] = BLOCKS) -> Iterator[Program]
                     yield [[block, inner], *rest]
 
 
+def ends_early(program: Program) -> bool:
+    """True if something in it is never come to, since what is before it fails: a shorter program does the same."""
+    fails = [_fails(operation) for operation in program]
+    return any(fails[:-1]) or any(ends_early(rest[0]) for name, *rest in program if name in BLOCKS)
+
+
+def _fails(operation: Program) -> bool:
+    match operation:
+        case [("saga" | "finally"), inner]:
+            return any(map(_fails, inner))
+        case _:
+            return operation in FAILING
+
+
 def parallel_programs() -> Iterator[Program]:
     """Every block of one or two calls side by side, for async code.
 
