@@ -43,8 +43,9 @@ def waves(planned: Sequence[Schedule]) -> Iterator[Wave]:
             case "crash":
                 yield from _crashes(schedules)
             case "lost_ack" | "not_applied":
+                commits = [each for each in schedules if each[-1].point.what == _COMMIT]
                 for start in range(APART):
-                    yield from _wave(schedules[start::APART], repeated=True)
+                    yield from _wave(commits[start::APART], repeated=True)
             case "lease" | "stop":
                 first = [each for each in schedules if each[-1].point.nth == 1]
                 for start in range(APART):

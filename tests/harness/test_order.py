@@ -150,6 +150,7 @@ class FencesByTheClock(Forward):
     def __init__(self, storage: Storage) -> None:
         super().__init__(storage)
         self._told: dict[int, int] = {}
+        self._made: dict[tuple[str, int], int] = {}
 
     def submit(self, runs: Sequence[NewRun], *, now_ms: int | None = None) -> list[Submitted]:
         """Create runs."""
@@ -171,7 +172,9 @@ class FencesByTheClock(Forward):
         )
 
     def _tell(self, lease: Lease) -> Lease:
-        told = next(self.clock)
+        told = self._made.get((lease.run_id, lease.fence))  # of one that is asked for again, the same
+        if told is None:
+            told = self._made[lease.run_id, lease.fence] = next(self.clock)
         self._told[told] = lease.fence
         return evolve(lease, fence=told)
 
