@@ -146,3 +146,8 @@ def test_the_sessions_that_are_written_about_are_there() -> None:
 
     assert named <= set(sessions())
     assert listed == set(sessions())
+
+
+def test_what_users_are_told_to_commit_is_not_ignored() -> None:
+    """Schedules that have broken something once are tried first by everybody, here as elsewhere."""
+    assert ".flowkit-regressions" not in (ROOT / ".gitignore").read_text()

@@ -8,6 +8,7 @@ from typing import Literal
 
 from attrs import define, field, frozen
 
+from flowkit_testing.advice import advice
 from flowkit_testing.checks import Check, check_of
 from flowkit_testing.points import Schedule, token_of
 
@@ -48,6 +49,8 @@ class Violation:
     def __str__(self) -> str:
         happened = ["    what happened:", *(f"        {line}" for line in self.timeline)] if self.timeline else []
         wrong = [f"    {text}" for text in self.wrong]
+        remedy = advice(self.schedule, self.wrong)
+        wrong += [] if remedy is None else [f"    what to do: {remedy}"]
         return "\n".join(
             [f"{_told(self.schedule)}:", *wrong, *happened, f"    replay it: --flowkit-replay={self.token}"]
         )
@@ -67,6 +70,7 @@ class Exploration:
     tried: list[Tried] = field(factory=list)
     violations: list[Violation] = field(factory=list)
     notes: list[str] = field(factory=list)  # what was left out, and why
+    swallowed: dict[str, None] = field(factory=dict)  # what was told of bodies that let nothing out (rule E1)
     on_failure: Callable[[Violation], None] | None = None  # keeps the smallest one, to be tried first the next time
 
     @property

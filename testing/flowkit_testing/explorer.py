@@ -164,6 +164,7 @@ class Explorer:
         )
         self._judge(trial, scenario, None)
         refuse_a_blind_world(self.subject, trial, before)
+        self._found.swallowed.update(trial.lab.swallowed)
         return reference
 
     def _resume_from_every_state(self, scenario: Schedule, reference: Reference) -> dict[Point, Verdict]:
@@ -353,10 +354,12 @@ def refuse_a_blind_world(subject: Subject, trial: Trial, world_before: object) -
 
 def _what_is_wrong(trial: Trial, schedule: Schedule, reference: Reference | None) -> tuple[str, ...]:
     """All that does not hold after a trial; if what it has left is known, what comes of that is, too."""
-    if trial.left_state is not None:
-        return tuple(dict.fromkeys(trial.seen_wrong()))
-    standard = None if reference is None else reference.standard
-    return what_is_wrong(trial.aftermath(), schedule, trial.subject.codec, standard)
+    if trial.left_state is not None or trial.broken_off:
+        wrong = tuple(trial.seen_wrong())
+    else:
+        standard = None if reference is None else reference.standard
+        wrong = what_is_wrong(trial.aftermath(), schedule, trial.subject.codec, standard)
+    return tuple(dict.fromkeys((*trial.watch.suspects, *wrong))) if wrong else ()
 
 
 def _failure_of(step: str) -> Injury:

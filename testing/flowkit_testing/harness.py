@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import difflib
 import threading
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -14,8 +15,10 @@ from flowkit import Flow
 from flowkit.active import in_context
 from flowkit.durations import Duration, seconds
 from flowkit.memory import MemoryStorage
+from flowkit.operations import StepSpec
 from flowkit.recording import read
 from flowkit.records import Snapshot
+from flowkit.registry import TaskSpec
 from flowkit.rehearsal import Rehearsal, rehearse
 from flowkit.run import current
 from flowkit.storage import Storage
@@ -54,6 +57,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _T = TypeVar("_T")
 _STORAGE_OPERATIONS = frozenset({"submit", "claim", "commit", "renew", "send", "load", "list_runs", "stats", "purge"})
+
+
+class SwallowedWarning(UserWarning):
+    """A task went on after it was told to let go: it has an `except BaseException:` or `except:` without `raise`."""
 
 
 class FaultNeverFired(AssertionError):
@@ -111,7 +118,7 @@ class Harness:
         """Run a task to its end: resumed after every crash, woken when it waits. Never raises for a failed run."""
 
         def work() -> RunReport[R]:
-            run_id = self._lab.submit(task.spec, args, kwargs)
+            run_id = self._lab.submit(_spec_of(task, "run"), args, kwargs)
             self._lab.run_to_end(run_id)
             return RunReport(self._lab, run_id)
 
@@ -121,7 +128,7 @@ class Harness:
         """Start a task and let it go as far as it comes without time passing."""
 
         def work() -> RunReport[R]:
-            run_id = self._lab.submit(task.spec, args, kwargs)
+            run_id = self._lab.submit(_spec_of(task, "start"), args, kwargs)
             self._lab.settle(self.clock.now_ms())
             return RunReport(self._lab, run_id)
 
@@ -187,7 +194,7 @@ class Harness:
         if (world is None) is not (reset is None):
             raise ValueError("harness.explore(world=..., reset=...): each needs the other, to look and to begin afresh")
         subject = Subject(
-            task.spec,
+            _spec_of(task, "explore"),
             args,
             kwargs,
             self._make_storage,
@@ -330,6 +337,9 @@ class Harness:
             FaultNeverFired: a fault was asked for that never happened.
             AssertionError: a storage let a superseded process write.
         """
+        swallowed = self._lab.swallowed | {line: None for each in self.explorations for line in each.swallowed}
+        for line in swallowed:
+            warnings.warn(line, SwallowedWarning, stacklevel=2)
         idle = self._faults.idle()
         if idle:
             ran = self._lab.trace.names()
@@ -393,6 +403,17 @@ class AioHarness:
     ) -> bool:
         """Send a run an event."""
         return await asyncio.to_thread(self._harness.send_event, run, name, payload, id)
+
+
+def _spec_of(task: Runnable[..., Any], method: str) -> TaskSpec:
+    """What is known of a task; a step or a plain function is no task."""
+    if isinstance(task, Runnable):
+        return task.spec
+    what = "a step" if isinstance(getattr(task, "spec", None), StepSpec) else "neither"
+    raise TypeError(
+        f"harness.{method}({task!r}) takes a task or a sequencer, and this is {what}: decorate a function that calls "
+        "it with @task"
+    )
 
 
 def _near(name: str, names: list[str]) -> list[str]:

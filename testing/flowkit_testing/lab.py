@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -9,11 +10,11 @@ from contextlib import contextmanager, suppress
 from attrs import evolve
 
 from flowkit import Flow
-from flowkit.body import Ending
+from flowkit.body import Ending, tell_if_swallowed
 from flowkit.codec import Codec, JsonCodec
 from flowkit.documents import decode_input, encode_input
 from flowkit.durations import Duration
-from flowkit.errors import LeaseLost, ReplayWarning
+from flowkit.errors import LeaseLost, NotDurableWarning, ReplayWarning
 from flowkit.reasons import Detached, Revoked
 from flowkit.records import AnyOf, Created, Exactly, Lease, Message, MessageKind, NewRun, RunStatus, Want
 from flowkit.registry import TaskSpec, tasks
@@ -41,6 +42,14 @@ class NeverEnds(AssertionError):
 
 class ReplayDiffers(AssertionError):
     """A replay computed other arguments than the first time (rules D8, I3)."""
+
+    rule = "D8"
+
+
+class NotDurable(ReplayDiffers):
+    """A step ran as a plain function beside its task, so that nothing is proven of it (rule I2)."""
+
+    rule = "I2"
 
 
 class Lab:
@@ -70,6 +79,8 @@ class Lab:
         self._stopped: list[Seat] = []
         self.on_seats = False  # advance each run on a thread of its own, so that its process can stand still
         self.retired = False  # nothing more is taken up here
+        self.all_durable = False  # a step that runs in a bare thread is an error
+        self.swallowed: dict[str, None] = {}  # what was told of bodies that let nothing out
         self._runs_started = 0
         self.incarnations = 0
         storage.open()
@@ -270,7 +281,7 @@ class Lab:
             self._stopped.append(seat)
 
     def _advance(self, process: Process, lease: Lease) -> None:
-        with _strict():
+        with _strict(durable=self.all_durable), _listening(self.swallowed):
             try:
                 self._ended(lease.run_id, process.advance(process.flow.engine.start_of(lease)))
             except ProcessDied:
@@ -291,18 +302,39 @@ class Lab:
 
 
 @contextmanager
-def _strict() -> Iterator[None]:
-    """Fail if a replay computes other arguments than were recorded.
+def _strict(*, durable: bool) -> Iterator[None]:
+    """Fail if a replay computes other arguments than were recorded, or if a step is not durable though it must be.
 
     Raises:
         ReplayDiffers: it did.
+        NotDurable: it was not.
     """
+    refused = (ReplayWarning, NotDurableWarning) if durable else (ReplayWarning,)
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ReplayWarning)
+        for category in refused:
+            warnings.simplefilter("always", category)
         yield
-    differing = [str(warning.message) for warning in caught if issubclass(warning.category, ReplayWarning)]
+    found = [warning for warning in caught if issubclass(warning.category, refused)]
     for warning in caught:
-        if not issubclass(warning.category, ReplayWarning):
+        if warning not in found:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    if differing:
-        raise ReplayDiffers("\n".join(differing))
+    if found:
+        error = ReplayDiffers if issubclass(found[0].category, ReplayWarning) else NotDurable
+        raise error("\n".join(dict.fromkeys(str(warning.message) for warning in found)))
+
+
+@contextmanager
+def _listening(told: dict[str, None]) -> Iterator[None]:
+    """Hear what the engine tells of bodies that went on after they were told to let go (rule E1)."""
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.funcName == tell_if_swallowed.__name__:
+                told[record.getMessage()] = None
+
+    ear, log = Ear(), logging.getLogger(tell_if_swallowed.__module__)
+    log.addHandler(ear)
+    try:
+        yield
+    finally:
+        log.removeHandler(ear)

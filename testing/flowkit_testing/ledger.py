@@ -48,9 +48,11 @@ class Ledger:
         """A lease was given."""
         run_id = lease.run_id
         with self.order:
-            if lease.fence <= self.fences.get(run_id, 0):  # D7: asked again
+            known = self.leases.get(run_id)
+            self.fences[run_id] = max(lease.fence, self.fences.get(run_id, 0))
+            if known is not None and known.owner == lease.owner:  # D7: asked again
                 return
-            self.fences[run_id], self.leases[run_id] = lease.fence, lease
+            self.leases[run_id] = lease
             if run_id in self._leased:
                 self._crashes[run_id] = self._crashes.get(run_id, 0) + 1
             self._leased.add(run_id)

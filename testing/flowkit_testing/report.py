@@ -26,7 +26,8 @@ class RunReport(Generic[R]):
         self.run_id = run_id
 
     def __repr__(self) -> str:
-        return f"<RunReport {self.run_id} {self.status}>"
+        why = "" if self.error is None else f": {self.error!r}"
+        return f"<RunReport {self.run_id} {self.status}{why}>"
 
     # ---- how it ended -----------------------------------------------------------------------------------------
 

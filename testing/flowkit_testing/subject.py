@@ -59,6 +59,28 @@ def in_scenario(subject: Subject, scenario: Schedule) -> Subject:
     return evolve(subject, injector=injector)
 
 
+def shown(frozen: Hashable) -> object:
+    """What `World.seen` has made comparable, as it looked before."""
+    match frozen:
+        case ("dict", frozenset() as items):
+            return {_shown_key(key): shown(value) for key, value in sorted(items, key=repr)}
+        case ("set", frozenset() as items):
+            return {_shown_key(item) for item in items}
+        case ("list", *items):
+            return [shown(item) for item in items]
+        case ("tuple", *items):
+            return tuple(shown(item) for item in items)
+        case (str(), value):
+            return value
+        case _:
+            return frozen
+
+
+def _shown_key(frozen: Hashable) -> Hashable:
+    key = shown(frozen)
+    return key if isinstance(key, Hashable) else repr(key)
+
+
 def _frozen(value: object) -> Hashable:
     """A value as something that can be held in a set; what cannot be compared goes by how it is shown."""
     match value:

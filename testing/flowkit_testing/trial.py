@@ -76,6 +76,7 @@ class Trial:
     watch_crashes: bool = False
     _crashed: bool = False  # since somebody has last asked the storage
     world_after: Hashable = None
+    broken_off: bool = False  # what it has left is not what would have come of it
     _overlaps: Overlaps = field(factory=Overlaps)
     _left: list[Injury] = field(factory=list)
     _storage: LoggedStorage = field(init=False)
@@ -91,6 +92,7 @@ class Trial:
         self._passing = Passing(self.subject.injector, self._on_point)
         self.lab = Lab(self._storage, self, codec=self.subject.codec)
         self.lab.on_seats = self.subject.world is not None or any(injury.fault == "stop" for injury in self._left)
+        self.lab.all_durable = True
         self.watch = Watch(self.lab.ledger, self.wrong, weighs=self.thorough)
 
     def _counted(self, storage: Storage) -> Storage:
@@ -145,7 +147,8 @@ class Trial:
         except NeverEnds as error:
             self.wrong.append(Check.ENDS.broken(str(error)))
         except ReplayDiffers as error:
-            self.wrong.append(f"D8: {error}")
+            self.broken_off = True
+            self.wrong.append(f"{error.rule}: {error}")
         except (FlowkitError, AssertionError, LookupError, TypeError, ValueError, RuntimeError) as error:
             self.wrong.append(f"the engine itself has failed: {type(error).__name__}: {error}")
         finally:

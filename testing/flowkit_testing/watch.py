@@ -10,10 +10,12 @@ from attrs import define, field
 
 from flowkit.effects import Effect, End, Invoke, Record, Returned
 from flowkit.entries import Kind, Phase, split
+from flowkit.errors import SerializationError
 from flowkit.journal import Past
 from flowkit.records import Finish
 from flowkit.rollback import undo_key
 from flowkit.run import Run
+from flowkit_testing.advice import MUTATES
 from flowkit_testing.checks import Check
 from flowkit_testing.ledger import Ledger
 from flowkit_testing.process import Moment, Process
@@ -38,7 +40,9 @@ class Watch:
     calls_after_cancel: int = 0
     _zombies: set[Process] = field(factory=set)  # they do not know that somebody else has taken over
     _running: dict[int, tuple[Process, Run, Invoke]] = field(factory=dict)  # by the identity of the effect
+    suspects: list[str] = field(factory=list)  # what is no fault by itself, and explains those that come of it
     weighs: bool = False  # hold what is recorded of steps against what their bodies have returned
+    _given: dict[tuple[Run, str], bytes] = field(factory=dict)  # what they were called with, as far as that is JSON
     _returned: dict[tuple[Run, str], bytes | None] = field(factory=dict)  # as JSON; None if it is of other types
 
     def recall(self, begun: Counter[Attempt], allowed: Counter[Attempt]) -> None:
@@ -51,6 +55,8 @@ class Watch:
         match moment.effect:
             case Invoke() as effect:
                 self._begins(moment, effect)
+                if self.weighs:
+                    self._given[moment.run, effect.key] = _arguments(moment.run, effect)
             case Record(kind=Kind.STEP, phase=Phase.DONE) as effect if self.weighs:
                 self._records(moment.run, effect)
             case End(then=Finish()):
@@ -66,8 +72,15 @@ class Watch:
     def after(self, moment: Moment, answer: object) -> None:
         """It was performed, with this answer."""
         if self.weighs and isinstance(moment.effect, Invoke) and isinstance(answer, Returned):
+            self._keeps_its_hands_off(moment.run, moment.effect)
             plain = _is_plain(answer.value)
             self._returned[moment.run, moment.effect.key] = _as_json(moment.run, answer.value) if plain else None
+
+    def _keeps_its_hands_off(self, run: Run, effect: Invoke) -> None:
+        given, left = self._given.get((run, effect.key)), _arguments(run, effect)
+        if given is not None and given != left:
+            told = f"{given[:80].decode()} is now {left[:80].decode()}"
+            self.suspects.append(f"D8: step {effect.name!r} ({effect.key}) {MUTATES}: {told}")
 
     def _records(self, run: Run, effect: Record) -> None:
         """D1, D5: what is recorded of a step is what its body has returned."""
@@ -173,6 +186,16 @@ def _is_plain(value: object) -> bool:
     if type(value) is dict:
         return all(type(key) is str and _is_plain(item) for key, item in value.items())
     return value is None or type(value) in {str, int, float, bool}
+
+
+def _arguments(run: Run, effect: Invoke) -> bytes:
+    """What a step is called with, as far as that can be compared."""
+    try:
+        return _as_json(run, [*effect.args, *effect.kwargs.values()])
+    except SerializationError:
+        return b""
+    except Exception:  # noqa: BLE001  # whatever a type of the user's does when it is looked at
+        return b""
 
 
 def _as_json(run: Run, value: object) -> bytes:
