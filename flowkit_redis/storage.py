@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from flowkit.errors import StorageError
 from flowkit.records import (
     AnyOf,
     Capabilities,
@@ -28,6 +29,7 @@ from flowkit.records import (
 from flowkit_redis import answers, claims, committing, creating, listing, outbox, purging
 from flowkit_redis.asking import Asker
 from flowkit_redis.connections import closed
+from flowkit_redis.failures import NO_ANSWER
 from flowkit_redis.keys import encoded
 from flowkit_redis.link import Link
 from flowkit_redis.opening import LIMIT, Opened, opened
@@ -94,12 +96,17 @@ class RedisStorage:
 
         Raises:
             StorageNotDurable: the server keeps less than was asked for.
-            StorageError: it lets nobody in, or the namespace is of a newer version or has other shards.
+            StorageError: it does not answer, lets nobody in, or has the namespace in a newer format or other shards.
         """
         if self._now is None:
             link = self._reach()
             try:
                 self._now = opened(self._address, link, default_shards=self._default_shards)
+            except NO_ANSWER as error:
+                link.close()
+                raise StorageError(
+                    f"{self._address.where} cannot be opened ({error}): is it running, and is the URL right?"
+                ) from error
             except BaseException:
                 link.close()
                 raise

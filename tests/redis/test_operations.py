@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 from flowkit import Flow, step, task
 from flowkit.cli.app import cli
+from flowkit.cli.exits import Exit
 from flowkit.records import AnyOf, Commit, Finish, Grant, Lease, NewRun, RunStatus
 from flowkit_redis import RedisStorage, redis_storage
 from flowkit_redis.url import parse
@@ -29,6 +30,18 @@ ANY = AnyOf(("task",))
 SECRET, ESCAPED = "pa:ss/w@rd", "pa%3Ass%2Fw%40rd"  # they open nothing
 FLOWKIT = (sys.executable, "-c", "from flowkit.cli import main; main()")
 _numbers = count()
+
+
+@pytest.mark.parametrize("command", ["doctor", "runs list", "runs show run", "worker flowkit_testing.corpus"])
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster", "redis+sentinel"])
+def test_nobody_there(command: str, scheme: str) -> None:
+    """A server that is not there is named, with what to look at, on one line, by an exit code of its own."""
+    where = f"{scheme}://127.0.0.1:{free_port()}/{'shop/' if scheme == 'redis+sentinel' else ''}0"
+    found = CliRunner().invoke(cli, [*command.split(), "--storage", where])
+    assert found.exit_code == Exit.STORAGE, found.output
+    assert f"{where} cannot be opened (" in found.output
+    assert "is it running, and is the URL right?" in found.output
+    assert "Traceback" not in found.output
 
 
 @contextlib.contextmanager

@@ -12,12 +12,11 @@ from typing import TypeVar
 import pytest
 
 from flowkit import Flow, RunStatus, step, task
-from flowkit.errors import ConfigurationError
+from flowkit.errors import ConfigurationError, StorageError
 from flowkit.patience import PatientStorage
 from flowkit.records import AnyOf, Commit, Created, Fenced, Gap, Grant, Lease, NewRun
 from flowkit.storage import Storage
 from flowkit_redis import RedisStorage, redis_storage
-from flowkit_redis.failures import NotNow
 from flowkit_testing import redis_audit
 from flowkit_testing.auditor import EffectLog, audit, ended
 from flowkit_testing.clusters import Watched, until
@@ -212,11 +211,11 @@ def test_a_url_that_cannot_be_meant(url: str, says: str) -> None:
 
 def test_no_sentinel_answers() -> None:
     """The error tells who was asked."""
-    with pytest.raises(NotNow, match=r"no Sentinel tells who the master is \(127.0.0.1:1: "):
+    with pytest.raises(StorageError, match=r"no Sentinel tells who the master is \(127.0.0.1:1: "):
         redis_storage("redis+sentinel://127.0.0.1:1/mymaster/0").open()
 
 
 def test_a_master_that_no_sentinel_knows(sound: Watched) -> None:
     """A misspelt name is said."""
-    with pytest.raises(NotNow, match="knows no master 'flowkat'"):
+    with pytest.raises(StorageError, match="knows no master 'flowkat'"):
         redis_storage(sound.url.replace("/flowkit/", "/flowkat/")).open()

@@ -36,7 +36,7 @@ def test_ten_minutes_of_kills_and_restarts(tmp_path: Path) -> None:
         with storm.flow:
             try:
                 restarts = _soak(storm, server, chance)
-                storm.wait_for_the_end()
+                storm.wait_for_the_end(supervised=True)
                 codes = storm.stop_workers()
             finally:
                 storm.end()
@@ -57,7 +57,7 @@ def test_kills_on_a_cluster(tmp_path: Path) -> None:
         with storm.flow:
             try:
                 restarts, moves = _soak_cluster(storm, cluster, chance)
-                storm.wait_for_the_end()
+                storm.wait_for_the_end(supervised=True)
                 codes = storm.stop_workers()
             finally:
                 storm.end()
@@ -95,6 +95,7 @@ def _soak_cluster(storm: Storm, cluster: Cluster, chance: random.Random) -> tupl
             slot = key_slot(shard_tag("soak", chance.randrange(8)))
             cluster.move(slot, chance.choice([node for node in cluster.nodes if node is not cluster.owner(slot)]))
             moves += 1
+        storm.replace_fruitless()
         storm.submit(3)
     return restarts, moves
 
@@ -113,5 +114,6 @@ def _soak(storm: Storm, server: Server, chance: random.Random) -> int:
             threading.Event().wait(chance.uniform(0.0, 1.0))
             server.start()
             restarts += 1
+        storm.replace_fruitless()
         storm.submit(3)
     return restarts

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowkit import Flow, RunStatus
+from flowkit.cli.exits import Exit
 from flowkit.cli.loading import load_code
 from flowkit_testing.auditor import Audit, EffectLog, audit, ended
 
@@ -38,6 +39,7 @@ class Storm:
         self.folder = folder
         self.workers = workers
         self.kills = 0
+        self.fruitless = 0  # workers that have ended by themselves, since their storage was away when they began
         self.ids: list[str] = []
         self.log = EffectLog(folder / "effects")
         self.flow = Flow(self.url, worker=False)
@@ -66,6 +68,13 @@ class Storm:
         victim.wait()
         self._processes[place] = self._start()
         self.kills += 1
+
+    def replace_fruitless(self) -> None:
+        """As a supervisor does with workers that could not begin."""
+        for place, process in enumerate(self._processes):
+            if process.poll() == Exit.STORAGE:
+                self._processes[place] = self._start()
+                self.fruitless += 1
 
     def stop_workers(self) -> list[int]:
         """SIGTERM for all; their exit codes."""
@@ -105,9 +114,11 @@ class Storm:
 
     def rest(self) -> Iterator[int]:
         """Look now and then, for as long as somebody wants to go on looking; yields the number of effects."""
-        until_s = time.monotonic() + PATIENCE_S
-        while time.monotonic() < until_s:
-            yield self.effects()
+        seen, until_s = -1, 0.0
+        while (effects := self.effects()) != seen or time.monotonic() < until_s:
+            if effects != seen:
+                seen, until_s = effects, time.monotonic() + PATIENCE_S
+            yield effects
             threading.Event().wait(LOOK_S)
         raise AssertionError(f"nothing more happens: {self.flow.engine.storage.stats()}\n{self.said()}")
 
@@ -117,9 +128,11 @@ class Storm:
             if found >= count or ended(self.flow.engine.storage):
                 return
 
-    def wait_for_the_end(self) -> None:
-        """Until all runs have ended."""
+    def wait_for_the_end(self, *, supervised: bool = False) -> None:
+        """Until all runs have ended; `supervised`: workers that could not begin are replaced meanwhile."""
         for _ in self.rest():
+            if supervised:
+                self.replace_fruitless()
             if ended(self.flow.engine.storage):
                 return
 
@@ -132,7 +145,10 @@ class Storm:
     def audit(self) -> Audit:
         """What is left, held against what was done and to what these tasks promise."""
         found = audit(self.flow.engine.storage, acknowledged=self.ids, effects=self.log.read())
-        return Audit({"kills": self.kills, **found.figures}, (*found.findings, *self._wrong_outcomes()))
+        return Audit(
+            {"kills": self.kills, "workers that could not begin": self.fruitless, **found.figures},
+            (*found.findings, *self._wrong_outcomes()),
+        )
 
     def _wrong_outcomes(self) -> Iterator[str]:
         """A saga that cannot ship fails, everything else succeeds, and what is returned is what was recorded first."""
