@@ -16,6 +16,8 @@ import attrs
 import pytest
 
 import flowkit
+import flowkit.reasons
+import flowkit.run
 from flowkit import Flow, Retry, RunStatus, Step, Task, step, task
 from flowkit.clock import Clock
 from flowkit.durations import Duration
@@ -286,6 +288,13 @@ def waiting(flow: Flow, run_id: str = "r") -> None:
     eventually(lambda: flow.handle(run_id).status() is RunStatus.WAITING)
 
 
+def is_cancellation(error: BaseException) -> bool:
+    """False of what only takes a body off its stack for a while."""
+    run = flowkit.run.current.get()
+    assert run is not None
+    return not isinstance(error, flowkit.reasons.Unwind) and run.run.reason is None
+
+
 # ---- colours --------------------------------------------------------------------------------------------------------
 
 
@@ -335,6 +344,10 @@ class Colour:
         """`flowkit.wait_for_event`, in this colour."""
         waits = flowkit.aio.wait_for_event if self.awaits else flowkit.wait_for_event
         return waits(name, timeout=timeout, type=type)
+
+    def start(self, body: Any) -> Any:  # noqa: ANN401  # a coroutine, or a handle
+        """`trigger`, in this colour."""
+        return self.form(body).trigger()
 
     def form(self, thing: Any) -> Any:  # noqa: ANN401  # a task, a handle or a batch
         """The form of it that a body of this colour uses."""

@@ -6,8 +6,6 @@ import contextlib
 import attrs
 import pytest
 
-import flowkit
-import flowkit.run
 from flowkit import (
     Flow,
     NotAllowedInStep,
@@ -22,7 +20,7 @@ from flowkit import (
     task,
 )
 from flowkit_testing import Harness
-from tests.rules.conftest import PATIENCE_S, Body, Colour, FakeClock, Store, at_once, eventually
+from tests.rules.conftest import PATIENCE_S, Body, Colour, FakeClock, Store, at_once, eventually, is_cancellation
 
 
 @attrs.frozen
@@ -30,13 +28,6 @@ class Parcel:
     """What a child returns."""
 
     number: int
-
-
-def is_cancellation(error: BaseException) -> bool:
-    """False of what only takes a body off its stack for a while."""
-    run = flowkit.run.current.get()
-    assert run is not None
-    return not isinstance(error, flowkit.reasons.Unwind) and run.run.reason is None
 
 
 class TestOneByOne:

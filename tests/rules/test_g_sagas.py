@@ -12,8 +12,6 @@ from flowkit import (
     NotAllowedInStep,
     OutsideRun,
     RunCancelled,
-    RunRolledBack,
-    RunStatus,
     WrongColour,
     on_rollback,
     saga,
@@ -278,30 +276,6 @@ class TestScopes:
         assert ran == ["after"]
         assert flown(undone) == ["flight"]
 
-    def test_by_hand_after_an_error_of_its_own(self, flow: Flow, colour: Colour) -> None:
-        """G4: a body that called a step about an error of its own code is not started over: that step would not fit."""
-        ran: list[str] = []
-
-        @colour.step
-        def effect(name: str) -> None:
-            ran.append(name)
-
-        @colour.task(retry=at_once())
-        def order() -> Body[None]:
-            yield effect("charge")
-            try:
-                raise OSError("no carrier")
-            except OSError:
-                yield effect("refund")
-                raise
-
-        with pytest.raises(OSError, match="no carrier"):
-            flow.run(order.options(run_id="r"))
-
-        assert ran == ["charge", "refund"]
-        with pytest.raises(RunRolledBack):
-            flow.retry("r")
-
     def test_undos_that_are_registered_first(self, flow: Flow, colour: Colour) -> None:
         """G1: `on_rollback` registers an undo before the action, which may then happen without being recorded."""
         undone: Undone = []
@@ -322,41 +296,6 @@ class TestScopes:
 
         assert [what for what, _ in undone] == ["charged", "cancelled"]
         assert undone[0][1] == undone[1][1]
-
-    def test_by_hand(self, store: Store, colour: Colour) -> None:
-        """G4: steps in an `except` block are durable; the run fails with the original error, never started over."""
-        ran: list[str] = []
-        crashes = [Crash()]
-
-        @colour.step(retry=at_once(1))
-        def effect(name: str) -> None:
-            ran.append(name)
-            if name == "ship":
-                raise OSError("no carrier")
-
-        @colour.task(retry=at_once())
-        def order() -> Body[None]:
-            yield effect("charge")
-            try:
-                yield effect("ship")
-            except OSError:
-                yield effect("refund")
-                if crashes:
-                    raise crashes.pop() from None
-                raise
-
-        flow = store.flow()
-        with pytest.raises(Crash):
-            flow.run(order.options(run_id="r"))
-        flow.close()
-        flow = store.flow()
-        with pytest.raises(OSError, match="no carrier"):
-            flow.run(order.options(run_id="r"))
-
-        assert ran == ["charge", "ship", "refund"]
-        assert flow.handle("r").status() is RunStatus.FAILED
-        with pytest.raises(RunRolledBack):
-            flow.retry("r")
 
 
 class TestMistakes:
