@@ -9,7 +9,7 @@ import pytest
 
 import flowkit
 from flowkit import Flow, Retry, RunCancelled, RunStatus, step, task
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, Store, eventually, is_cancellation, waiting
+from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, eventually, is_cancellation, waiting
 
 
 class TestCancellation:
@@ -309,3 +309,33 @@ class TestCancellation:
             with pytest.raises(RunCancelled):
                 handle.result(timeout=PATIENCE_S)
             eventually(lambda: [header.status for header in flow.runs(task=child)] == [RunStatus.CANCELLED])
+
+    def test_it_comes_while_an_undo_waits(self, store: Store, clock: FakeClock, colour: Colour) -> None:
+        """E2: while a run compensates a cancellation is ignored, also by an undo that waits for its next attempt."""
+        undone: list[int] = []
+
+        @colour.step(retry=Retry(attempts=2, delay=3600, max_delay=3600, jitter=0))
+        def book() -> None:
+            pass
+
+        @book.compensate
+        def cancel() -> None:
+            undone.append(flowkit.current_run().attempt)
+            if len(undone) == 1:
+                raise OSError("away")
+
+        @colour.task(attempts=1)
+        def trip() -> Body[None]:
+            yield book()
+            raise ValueError("no")
+
+        with Flow(store.storage(), clock=clock) as flow:
+            flow.start(trip.options(run_id="r"))
+            eventually(lambda: store.header("r").wake_at_ms is not None)
+            flow.cancel("r")
+        clock.advance(hours=1)
+        with pytest.raises(ValueError, match="no"):
+            store.flow(clock=clock).run(trip.options(run_id="r"))
+
+        assert undone == [1, 2]
+        assert store.header("r").status is RunStatus.FAILED

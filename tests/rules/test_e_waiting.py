@@ -7,7 +7,10 @@ import pytest
 
 import flowkit
 from flowkit import Flow, RunStatus, step, task
-from tests.rules.conftest import PATIENCE_S, Body, Colour, FakeClock, Store, eventually
+from flowkit.entries import decode
+from tests.rules.conftest import PATIENCE_S, Body, Colour, FakeClock, Store, eventually, waiting
+
+TURNS = 500  # of the event loop; many more than pass before a body is looked at
 
 
 class TestWaiting:
@@ -190,3 +193,83 @@ class TestWaiting:
             for header in flow.runs(task=child):
                 flow.send_event(header.run_id, "go")
             assert handle.result(timeout=PATIENCE_S) == [[1, 2, 3], None]
+
+    def test_the_earliest_of_several_timers_wakes_it(self, store: Store, clock: FakeClock, colour: Colour) -> None:
+        """E1: a run whose lines wait for different times is due at the first of them."""
+
+        @task
+        def sync_body() -> None:
+            flowkit.each(["2h", "1h"], flowkit.sleep)
+
+        @task
+        async def async_body() -> None:
+            await flowkit.aio.gather(flowkit.aio.sleep("2h"), flowkit.aio.sleep("1h"))
+
+        start = clock.ms
+        with Flow(store.storage(), clock=clock) as flow:
+            flow.start((async_body if colour.awaits else sync_body).options(run_id="r"))
+            waiting(flow)
+        assert store.header("r").wake_at_ms == start + 3_600_000
+
+    def test_messages_for_nobody_do_not_wake_it(self, store: Store, colour: Colour) -> None:
+        """E1: what lies in its inbox and is not waited for does not make a run look again and again."""
+        bodies: list[int] = []
+
+        @colour.task
+        def body() -> Body[object]:
+            bodies.append(1)
+            return (yield colour.wait_for_event("a"))
+
+        with Flow(store.storage(), worker=False) as client:
+            client.start(body.options(run_id="r"))
+            client.send_event("r", "noise", 1)
+            client.send_event("r", "noise", 2)
+        with Flow(store.storage()) as flow:
+            waiting(flow)
+            flow.send_event("r", "a", "woken")
+            assert flow.handle("r").result(timeout=PATIENCE_S) == "woken"
+
+        assert len(bodies) == 2
+
+
+class TestNotCutOff:
+    """E1: an async body is put aside only when nothing in it moves; a look is taken every few turns of the loop."""
+
+    def test_a_call_that_nobody_awaits(self, store: Store) -> None:
+        """E1: a step in a task that the body has left alone goes on, and is recorded, before the run waits."""
+
+        @step
+        async def effect() -> str:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            return "worked"
+
+        @task
+        async def body() -> object:
+            beside = asyncio.ensure_future(effect())
+            await flowkit.aio.sleep("1h")
+            return await beside
+
+        with Flow(store.storage()) as flow:
+            flow.start(body.options(run_id="r"))
+            waiting(flow)
+            names = [decode(flow.engine.codec, raw).name for raw in flow.engine.load("r").entries]
+        assert names.count("effect") == 1
+
+    def test_what_is_no_call(self, store: Store) -> None:
+        """E1: whatever else the body awaits beside a timer is let finish first."""
+        ran: list[str] = []
+
+        async def own() -> None:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            ran.append("own")
+
+        @task
+        async def body() -> None:
+            await asyncio.gather(own(), flowkit.aio.sleep("1h"))
+
+        with Flow(store.storage()) as flow:
+            flow.start(body.options(run_id="r"))
+            waiting(flow)
+        assert ran == ["own"]

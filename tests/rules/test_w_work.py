@@ -349,3 +349,46 @@ class TestW4:
 
         assert run.output == "work"
         assert sorted(ran) == ["work", "work of the inner one"]
+
+    def test_a_run_waits_with_its_work(self, harness: Harness, colour: Colour) -> None:
+        """W4: while its work waits for long, so does the run, though nobody waits for the work."""
+
+        @colour.task(id=f"w-nap-{colour.awaits}")
+        def nap(days: int) -> Body[int]:
+            yield colour.sleep(f"{days}d")
+            return days
+
+        @colour.task(id=f"w-napping-{colour.awaits}")
+        def body() -> Body[str]:
+            yield from ()
+            work(nap, 1)
+            work(nap, 2)
+            return "returned"
+
+        run = harness.start(body)
+        harness.clock.advance("1d")
+        waits = run.status
+        harness.clock.advance("1d")
+
+        assert waits is RunStatus.WAITING
+        assert run.output == "returned"
+        assert {str(child.status) for child in harness.flow.runs(task=nap)} == {"succeeded"}
+
+    def test_a_cancellation_reaches_the_work(self, harness: Harness, colour: Colour) -> None:
+        """W4, E2: work that waits is cancelled with its run, which ends after it."""
+
+        @colour.task(id=f"w-cancelled-nap-{colour.awaits}")
+        def nap() -> Body[None]:
+            yield colour.sleep("30d")
+
+        @colour.task(id=f"w-cancelled-napping-{colour.awaits}")
+        def body() -> Body[None]:
+            work(nap)
+            yield colour.sleep("30d")
+
+        run = harness.start(body)
+        harness.flow.cancel(run.run_id)
+        harness.clock.advance("1s")
+
+        assert run.status is RunStatus.CANCELLED
+        assert [str(child.status) for child in harness.flow.runs(task=nap)] == ["cancelled"]
