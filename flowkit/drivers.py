@@ -326,7 +326,7 @@ async def _pause_async(run: Run, scope: Scope, effect: Pause) -> bool:
     if wait_s <= run.services.patience_in_place_s:
         await run.clock.sleep_async(wait_s)
     elif body is None:
-        run.stop(Suspended(wake_at_ms=effect.until_ms))
+        run.stop(Suspended(effect.until_ms, cancel_heard=run.cancel_heard(scope)))
     else:
         while effect.until_ms > run.clock.now_ms() and not run.cancel_wanted(scope):
             await body.hold()
