@@ -16,6 +16,7 @@ class TestByHand:
     def test_by_hand_after_an_error_of_its_own(self, flow: Flow, colour: Colour) -> None:
         """G4: a body that called a step about an error of its own code is not started over: that step would not fit."""
         ran: list[str] = []
+        bodies: list[int] = []
 
         @colour.step
         def effect(name: str) -> None:
@@ -23,6 +24,7 @@ class TestByHand:
 
         @colour.task(retry=at_once())
         def order() -> Body[None]:
+            bodies.append(1)
             yield effect("charge")
             try:
                 raise OSError("no carrier")
@@ -34,6 +36,7 @@ class TestByHand:
             flow.run(order.options(run_id="r"))
 
         assert ran == ["charge", "refund"]
+        assert len(bodies) == 1
         with pytest.raises(RunRolledBack):
             flow.retry("r")
 
