@@ -49,10 +49,11 @@ def recorded(flow: Flow) -> list[tuple[str, str]]:
 class TestACancelledCall:
     """asyncio cancels a call; what it has set off goes on."""
 
+    @pytest.mark.parametrize("dies", [False, True])
     @pytest.mark.parametrize("fails", [False, True])
-    def test_while_its_commit_is_in_flight(self, store: Store, *, fails: bool) -> None:
+    def test_while_its_commit_is_in_flight(self, store: Store, *, fails: bool, dies: bool) -> None:
         """G6: the result is neither lost nor doubled: it is recorded once, undone if the task fails, kept if not."""
-        wire, ran, undone, crashes = SlowWire(store.storage(), b'"book"'), list[str](), list[str](), [Crash()]
+        wire, ran, undone, crashes = SlowWire(store.storage(), b'"book"'), list[str](), list[str](), [Crash()] * dies
 
         @step
         async def book(name: str) -> str:
@@ -84,11 +85,12 @@ class TestACancelledCall:
             return told
 
         flow = store.flow(wire.storage)
-        with pytest.raises(Crash):
-            flow.run(trip.options(run_id="r"))
-        assert sorted(recorded(flow)) == [("step", "after"), ("step", "book")]
-        flow.close()
-        flow = store.flow()
+        if dies:
+            with pytest.raises(Crash):
+                flow.run(trip.options(run_id="r"))
+            assert sorted(recorded(flow)) == [("step", "after"), ("step", "book")]
+            flow.close()
+            flow = store.flow()
         with pytest.raises(ValueError, match="no") if fails else contextlib.nullcontext():
             assert flow.run(trip.options(run_id="r")) == "after"
 
@@ -125,15 +127,18 @@ class TestACancelledCall:
         assert recorded(flow) == [("step", "book"), ("undo", "book")]
         assert undone == ["flight"]
 
-    def test_whose_thread_fails(self, flow: Flow) -> None:
-        """G6: a late failure had no effect: it is not recorded, not tried again, and fails nothing."""
+    @pytest.mark.parametrize("raises", [True, False])
+    def test_whose_thread_fails(self, flow: Flow, *, raises: bool) -> None:
+        """G6: a late failure, or a result that cannot be stored, is not recorded, not tried again, and fails nothing."""
         begun, cancelled = threading.Event(), threading.Event()
 
         @step(retry=at_once(3))
-        def book() -> None:
+        def book() -> object:
             begun.set()
             assert cancelled.wait(PATIENCE_S)
-            raise OSError("late")
+            if raises:
+                raise OSError("late")
+            return object()
 
         @task(attempts=1)
         async def trip() -> str:
@@ -208,9 +213,10 @@ class TestACancelledCall:
                     await book("hotel")
                     raise ValueError("no")
             except asyncio.CancelledError:
-                return "home"
+                return ", ".join(undone)
+            return "no"
 
-        assert flow.run(trip) == "home"
+        assert flow.run(trip) == "hotel, flight"
         assert undone == ["hotel", "flight"]
 
 
