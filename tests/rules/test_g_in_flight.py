@@ -129,7 +129,7 @@ class TestACancelledCall:
 
     @pytest.mark.parametrize("raises", [True, False])
     def test_whose_thread_fails(self, flow: Flow, *, raises: bool) -> None:
-        """G6: a late failure, or a result that cannot be stored, is not recorded, not tried again, and fails nothing."""
+        """G6: a late failure, or result that cannot be stored, is not recorded, nor tried again, and fails nothing."""
         begun, cancelled = threading.Event(), threading.Event()
 
         @step(retry=at_once(3))
