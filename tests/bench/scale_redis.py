@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import count, islice
 
-from flowkit.records import AnyOf, Commit, Created, Finish, Grant, Lease, NewRun, RunStatus
+from flowkit.records import AnyOf, Commit, Created, Finish, Grant, Lease, Limit, NewRun, RunStatus
 from flowkit_redis import RedisStorage, redis_storage
 from flowkit_testing.servers import Server
 
 ENTRY = b"x" * 300
 STEPS = 10
+RUNS = 400
 HOUR_MS = 3_600_000
 ANY = AnyOf(("task",))
 
@@ -32,6 +34,7 @@ def main() -> int:
         rows += _runs(storage, meter)
         rows += _finished(storage, meter)
         storage.close()
+        rows += _limits(server, meter)
     for name, value, unit in rows:
         sys.stdout.write(f"{name:<48} {value:>12,.1f} {unit}\n")
     return 0
@@ -90,13 +93,13 @@ def _steps(storage: RedisStorage, leases: list[Lease], meter: Meter) -> list[tup
 
 def _runs(storage: RedisStorage, meter: Meter) -> list[tuple[str, float, str]]:
     before = meter.memory()
-    count = 100_000
+    many = 100_000
 
     def submit(number: int) -> None:
         storage.submit([NewRun(f"{number}-{n}", "task", ENTRY) for n in range(100)])
 
-    submitted = meter.cost(count // 100, submit) / 100
-    queued = (meter.memory() - before) / count
+    submitted = meter.cost(many // 100, submit) / 100
+    queued = (meter.memory() - before) / many
     claim = meter.cost(500, lambda n: storage.claim(Grant("worker", f"one-{n}", HOUR_MS), ANY, 1))
     idle = meter.cost(500, lambda n: storage.claim(Grant("worker", f"idle-{n}", HOUR_MS), AnyOf(("none",)), 1))
     return [
@@ -108,18 +111,50 @@ def _runs(storage: RedisStorage, meter: Meter) -> list[tuple[str, float, str]]:
 
 
 def _finished(storage: RedisStorage, meter: Meter) -> list[tuple[str, float, str]]:
-    count = 500
+    runs = 500
     before, cpu = meter.memory(), meter.cpu_us()
-    for number in range(count):
+    for number in range(runs):
         storage.submit([NewRun(f"whole-{number}", "other", ENTRY)])
         (lease,) = storage.claim(Grant("worker", f"whole-{number}", HOUR_MS), AnyOf(("other",)), 1).leases
         for base in range(STEPS):
             storage.commit([_commit(lease, base)])
         storage.commit([_commit(lease, STEPS, finish=True)])
     return [
-        (f"a whole run of {STEPS} steps, from trigger to end", (meter.cpu_us() - cpu) / count, "us"),
-        (f"a finished run of {STEPS} steps of 300 bytes", (meter.memory() - before) / count, "bytes"),
+        (f"a whole run of {STEPS} steps, from trigger to end", (meter.cpu_us() - cpu) / runs, "us"),
+        (f"a finished run of {STEPS} steps of 300 bytes", (meter.memory() - before) / runs, "bytes"),
     ]
+
+
+def _limits(server: Server, meter: Meter) -> list[tuple[str, float, str]]:
+    """Runs of one step whose places other shards count, all of them here, so that all of their cost is."""
+    storage = redis_storage(f"{server.url}?namespace=sharded&shards=8")
+    storage.open()
+    shards = storage.opened.layout
+    plain: list[float] = []
+    limited: list[float] = []
+    for turn in range(4):
+        ids = (f"{turn}-{n}" for n in count())
+        runs = (NewRun(run_id, f"task-{turn % 2}", ENTRY, limit=Limit(1000) if turn % 2 else None) for run_id in ids)
+        far = islice((run for run in runs if run.limit is None or shards.home(run) is not None), RUNS)
+        spent = meter.cost(1, lambda _, far=far: _pass(storage, list(far)))  # type: ignore[misc]  # a default binds it
+        (limited if turn % 2 else plain).append(spent / RUNS)
+    storage.close()
+    return [
+        ("a run of one step in 8 shards", min(plain), "us"),
+        ("the same under a limit that another shard counts", min(limited), "us"),
+    ]
+
+
+def _pass(storage: RedisStorage, runs: list[NewRun]) -> None:
+    storage.submit(runs)
+    done = 0
+    while done < len(runs):
+        grant = Grant("worker", f"{runs[0].run_id}-{done}", HOUR_MS)
+        leases = storage.claim(grant, AnyOf((runs[0].task,)), 10).leases
+        for lease in leases:
+            storage.commit([_commit(lease, 0)])
+            storage.commit([_commit(lease, 1, finish=True)])
+        done += len(leases)
 
 
 if __name__ == "__main__":
