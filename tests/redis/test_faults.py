@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from attrs import evolve
 
 from flowkit.patience import PatientStorage
 from flowkit.records import (
@@ -24,10 +26,11 @@ from flowkit.records import (
     NewRun,
     RunQuery,
     RunStatus,
+    Suspend,
     Verdict,
 )
 from flowkit_redis import RedisStorage, redis_storage
-from flowkit_redis.failures import NotNow
+from flowkit_redis.failures import NO_ANSWER, NotNow
 from flowkit_testing.proxy import Fault, Proxy
 from flowkit_testing.redis_audit import audit
 from flowkit_testing.servers import Server
@@ -152,6 +155,7 @@ class TestLostConnections:
     def test_a_message(self, fault: Fault, proxy: Proxy, near: RedisStorage, far: PatientStorage) -> None:
         """E5: it is received once, and its sender is told so."""
         near.submit([NewRun("run", "task", b"")])
+        far.send("run", Message("before", MessageKind.EVENT, "event", b"w"))  # the first one asks for its queue, too
         proxy.arm(fault, b"EVALSHA")
 
         assert far.send("run", Message("id", MessageKind.EVENT, "event", b"x")) is Delivery.DELIVERED
@@ -159,7 +163,7 @@ class TestLostConnections:
         assert proxy.happened
         snapshot = near.load("run")
         assert snapshot is not None
-        assert [message.payload for message in snapshot.inbox] == [b"x"]
+        assert [message.payload for message in snapshot.inbox] == [b"w", b"x"]
 
     def test_reading(self, fault: Fault, proxy: Proxy, far: PatientStorage) -> None:
         """A read is made again."""
@@ -171,6 +175,81 @@ class TestLostConnections:
         assert proxy.happened
         assert snapshot is not None
         assert snapshot.input == b"input"
+
+    def test_a_renewal(self, fault: Fault, proxy: Proxy, near: RedisStorage, far: PatientStorage) -> None:
+        """X1: it may fail, for the heartbeat asks again; the lease is not lost by it, and nobody else's."""
+        lease = born(far)
+        proxy.arm(fault, b"EVALSHA")
+
+        with contextlib.suppress(*NO_ANSWER):
+            far.renew("worker", [lease], HOUR_MS)
+
+        assert proxy.happened
+        assert far.renew("worker", [lease], HOUR_MS) == [LeaseState(held=True)]
+        assert near.claim(Grant("other", "another", HOUR_MS), ANY, 1).leases == ()
+
+    def test_a_wait(self, fault: Fault, proxy: Proxy, near: RedisStorage, far: PatientStorage) -> None:
+        """E4, E5: the run waits once, for what it was to wait for; what it has received is received."""
+        lease = born(far)
+        far.send("run", Message("first", MessageKind.EVENT, "event", b"x"))
+        waits = Suspend(wake_at_ms=10**15, inbox_at_least=1)
+        proxy.arm(fault, b"EVALSHA")
+
+        (verdict,) = far.commit([evolve(write(lease, 0, b"one"), consume=("first",), then=waits)])
+
+        assert proxy.happened
+        assert isinstance(verdict, Done)
+        snapshot = near.load("run")
+        assert snapshot is not None
+        assert (snapshot.header.status, snapshot.header.wake_at_ms, snapshot.inbox) == (
+            RunStatus.WAITING,
+            10**15,
+            (),
+        )
+        assert near.claim(Grant("other", "another", HOUR_MS), ANY, 1).leases == ()
+        far.send("run", Message("second", MessageKind.EVENT, "event", b"y"))
+        assert len(near.claim(Grant("other", "another", HOUR_MS), ANY, 2).leases) == 1
+
+    def test_a_run_that_is_reopened(self, fault: Fault, proxy: Proxy, near: RedisStorage, far: PatientStorage) -> None:
+        """X2: it is ready once, and its sender is told so."""
+        lease = born(far)
+        far.commit([evolve(write(lease, 0, b"one"), then=Finish(RunStatus.FAILED, b"error"))])
+        assert (
+            far.send("run", Message("late", MessageKind.EVENT)) is Delivery.CLOSED
+        )  # this one asks for its queue, too
+        proxy.arm(fault, b"EVALSHA")
+
+        assert far.send("run", Message("again", MessageKind.REOPEN)) is Delivery.DELIVERED
+
+        assert proxy.happened
+        assert [each.ready for each in near.stats().queues] == [1]
+        assert len(near.claim(Grant("other", "another", HOUR_MS), ANY, 2).leases) == 1
+
+    def test_forgetting(self, fault: Fault, proxy: Proxy, near: RedisStorage, far: PatientStorage) -> None:
+        """X3: what is old is forgotten, and nothing else."""
+        for run_id in ("old", "older"):
+            far.commit([write(born(far, run_id), 0, b"x", finish=True)])
+        born(far)
+        proxy.arm(fault, b"EVALSHA")
+
+        far.purge(10**15)
+
+        assert proxy.happened
+        assert [header.run_id for header in near.list_runs(RunQuery()).headers] == ["run"]
+
+    def test_a_shared_value(self, fault: Fault, proxy: Proxy, near: RedisStorage, far: PatientStorage) -> None:
+        """A write whose answer is lost may have happened, once; whoever reads it again can go on from there."""
+        assert far.compare_and_set("key", 0, b"first") == 1
+        proxy.arm(fault, b"EVALSHA")
+
+        with contextlib.suppress(*NO_ANSWER):
+            far.compare_and_set("key", 1, b"second")
+
+        assert proxy.happened
+        found = near.get("key")
+        assert found in {(b"first", 1), (b"second", 2)}
+        assert found is not None
+        assert far.compare_and_set("key", found[1], b"third") == found[1] + 1
 
 
 def test_a_late_answer_is_not_taken_for_another_ones(proxy: Proxy, far: PatientStorage, near: RedisStorage) -> None:
