@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Coroutine
+from itertools import count
 from typing import Any, Final, TypeVar, cast, overload
 
 from attrs import field
@@ -39,6 +41,17 @@ T = TypeVar("T")
 FORMAT: Final = 1
 
 # ---- what is sent ---------------------------------------------------------------------------------------------------
+
+
+def new_event_id(name: str) -> str:
+    """An id for an event without one: inside a run the same on every replay, and in a step in every attempt."""
+    frame = current.get()
+    if frame is None:
+        return uuid.uuid4().hex
+    if frame.step_key is None:
+        return str(frame.run.uuid4(frame.scope))
+    attempt = f"{frame.step_key}@{frame.attempt}:event:{name}"
+    return f"{frame.run.id}:{frame.step_key}:{name}:{next(frame.run.numbers.setdefault(attempt, count(1)))}"
 
 
 def event_message(codec: Codec, name: str, payload: object, event_id: str, at_ms: int) -> Message:

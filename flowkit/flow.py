@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Token
-from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
@@ -23,7 +22,7 @@ from flowkit.durations import Duration, milliseconds
 from flowkit.effects import Raised
 from flowkit.engine import Engine
 from flowkit.errors import ConfigurationError, RunFinished, RunNotFound
-from flowkit.events import event_message
+from flowkit.events import event_message, new_event_id
 from flowkit.handles import RunHandle
 from flowkit.inspection import RunList, fork_of
 from flowkit.records import Delivery, RunQuery, RunStatus
@@ -265,7 +264,7 @@ class Flow:
             SerializationError: the payload cannot be stored.
         """
         engine = self.engine
-        event_id = _event_id(name) if id is None else id
+        event_id = new_event_id(name) if id is None else id
         message = event_message(engine.codec, name, payload, event_id, engine.clock.now_ms())
         match engine.tell(run_id, message):
             case Delivery.MISSING:
@@ -369,7 +368,7 @@ class AioFlow:
 
     async def send_event(self, run_id: str, name: str, payload: object = None, id: str | None = None) -> bool:
         """Send a run an event that it waits for, or will wait for."""
-        event_id = _event_id(name) if id is None else id
+        event_id = new_event_id(name) if id is None else id
         return await _off_loop(lambda: self._flow.send_event(run_id, name, payload, event_id))
 
     async def retry(self, run_id: str) -> RunHandle[Any]:
@@ -393,17 +392,6 @@ def _storage_of(given: str | Storage | None) -> Storage:
     if given is not None and callable(getattr(given, "commit", None)):
         return cast("Storage", given)
     return open_storage(storage_url(cast("str | None", given)).url)  # which refuses what is no text
-
-
-def _event_id(name: str) -> str:
-    """An id for an event without one: inside a run the same on every replay, and in a step in every attempt."""
-    frame = current.get()
-    if frame is None:
-        return uuid.uuid4().hex
-    if frame.step_key is None:
-        return str(frame.run.uuid4(frame.scope))
-    attempt = f"{frame.step_key}@{frame.attempt}:event:{name}"
-    return f"{frame.run.id}:{frame.step_key}:{name}:{next(frame.run.numbers.setdefault(attempt, count(1)))}"
 
 
 def _inside_a_task() -> bool:

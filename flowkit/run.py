@@ -1,4 +1,4 @@
-"""The current run: its scopes and keys, and where the running code stands in it.
+"""The current run, and where the running code stands in it.
 
 A `Run` is one incarnation: one process advancing one run until it ends, waits, or loses its lease. Code finds it
 through a context variable, so decorated functions need no extra argument.
