@@ -214,14 +214,14 @@ class TestRetention:
         def sleeping() -> Body[None]:
             yield colour.sleep("900d")
 
+        flow.start(body.options(run_id="pending"))
+        flow.start(body.options(run_id="delayed", delay="800d"))
         flow.run(body.options(run_id="succeeded"))
         with pytest.raises(OSError, match="no"):
             flow.run(body.options(run_id="failed"), fails=True)
         flow.start(body.options(run_id="cancelled")).cancel()
         with pytest.raises(flowkit.RunCancelled):
             flow.run(body.options(run_id="cancelled"))
-        flow.start(body.options(run_id="pending"))
-        flow.start(body.options(run_id="delayed", delay="800d"))
         clock.advance(days=40)
         flow.run(body.options(run_id="today"))
         return body
@@ -240,6 +240,17 @@ class TestRetention:
             flow.handle("succeeded").status()
         with pytest.raises(RunNotFound):
             flow.handle("failed").result(timeout=0)
+
+    def test_prune_goes_on_until_nothing_is_left(
+        self, store: Store, clock: FakeClock, colour: Colour, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """X3: a storage forgets a bounded number at a time, so that others come to their turn; `prune` asks again."""
+        flow = store.flow(clock=clock)
+        self.finished(flow, clock, colour)
+        purge = flow.engine.storage.purge
+        monkeypatch.setattr(flow.engine.storage, "purge", lambda before_ms: purge(before_ms, 2))
+
+        assert flow.prune(older_than="30d") == 3
 
     def test_a_pruned_id_is_free(self, store: Store, clock: FakeClock, colour: Colour) -> None:
         """X3: a run id is one run for as long as it is kept; after that it is a new one."""
