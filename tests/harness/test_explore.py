@@ -45,6 +45,20 @@ def remember(number: int) -> int:
     return number
 
 
+@step
+def collect(into: list[int]) -> None:
+    """Changes what it was given, which a replay does not."""
+    into.append(1)
+
+
+@task
+def mutating(number: int) -> int:
+    """Goes on from what a step has changed."""
+    found: list[int] = []
+    collect(found)
+    return add(number, len(found))
+
+
 @task
 def relies_on_the_process(number: int) -> int:
     """Reads what a step has left in the process."""
@@ -107,6 +121,11 @@ class TestUnsafe:
         with pytest.raises(AssertionError, match="never reached"):
             found.assert_safe()
         found.assert_safe(min_coverage=0)
+
+    def test_arguments_that_a_step_mutates(self) -> None:
+        """D8: what a step has changed in its arguments is not changed on a replay, and the exploration says so."""
+        found = Harness(MemoryStorage()).explore(mutating, 3)
+        assert any(text.startswith("D8: ") and "'add'" in text for each in found.violations for text in each.wrong)
 
 
 class TestTokens:

@@ -102,6 +102,37 @@ class TestComparison:
             assert part in str(caught.value)
         assert isinstance(caught.value, RunBlocked)
 
+    def test_code_that_fails_before_what_is_recorded_blocks_the_run(self, store: Store, colour: Colour) -> None:
+        """I3, G1: it cannot be rolled back, for nobody knows the undos of what it has not called again."""
+        world, broken, crashes = ["reserved"], [OSError("no settings")], [Crash()]
+
+        @colour.step
+        def reserve() -> None: ...
+
+        @reserve.compensate
+        def release() -> None:
+            world.remove("reserved")
+
+        @colour.task(attempts=1)
+        def body() -> Body[str]:
+            if broken and not crashes:
+                raise broken[0]
+            yield reserve()
+            if crashes:
+                raise crashes.pop()
+            return "done"
+
+        crash_once(store, body)
+        flow = store.flow()
+        with pytest.raises(NonDeterminismError, match=r"no settings.*before it had called.*'reserve'"):
+            flow.run(body.options(run_id="r"))
+        assert flow.handle("r").status() is RunStatus.BLOCKED
+        assert world == ["reserved"]
+
+        broken.clear()
+        flow.retry("r")
+        assert flow.run(body.options(run_id="r")) == "done"
+
     def test_more_calls_at_the_end_are_fine(
         self, store: Store, colour: Colour, steps: dict[str, Callable[[], Any]]
     ) -> None:
