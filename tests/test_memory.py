@@ -168,6 +168,19 @@ def test_a_cursor_of_something_else_is_refused(memory: MemoryStorage) -> None:
         memory.list_runs(RunQuery(), "next")
 
 
+def test_the_first_run_of_a_task_wakes_who_waits_for_work(memory: MemoryStorage) -> None:
+    """X1: an idle worker only waits for the tasks that it knew then; it looks again when there is another one."""
+    waiter = Thread(target=memory.wait_for_work, args=(AnyOf(("task",)), PATIENCE_S), daemon=True)
+    waiter.start()
+
+    for turn in range(1000):
+        memory.submit([NewRun(f"run-{turn}", f"task-{turn}", b"{}")])
+        waiter.join(0.05)
+        if not waiter.is_alive():
+            return
+    pytest.fail("nobody woke up")
+
+
 def test_a_new_timer_wakes_who_waits_for_work(memory: MemoryStorage) -> None:
     """E4: an idle worker only knows the timers of its last claim, so it looks again when one is set."""
     lease = born(memory, "run")

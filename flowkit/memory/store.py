@@ -131,13 +131,18 @@ class MemoryStorage:
             return None if run is None else run.snapshot(after, limit, system_now_ms())
 
     def wait_for_work(self, want: AnyOf, timeout_s: float) -> None:
-        """Return when a run is ready, or when a timer was set that a waiting claimer cannot know of."""
+        """Return when a run is ready, or when a timer was set that a waiting claimer cannot know of.
+
+        Or when a task has its first run: whoever waits may have come to know the task meanwhile.
+        """
         with self._opened() as state:
-            before = _timers(claims.lanes_of(state, want))
+            before, known = _timers(claims.lanes_of(state, want)), len(state.lanes)
 
             def something_new() -> bool:
+                if not self._open or len(state.lanes) != known:
+                    return True
                 lanes = claims.lanes_of(state, want)
-                return not self._open or any(lane.ready for lane in lanes) or _timers(lanes) != before
+                return any(lane.ready for lane in lanes) or _timers(lanes) != before
 
             state.work.wait_for(something_new, timeout_s)
 
