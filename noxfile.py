@@ -106,7 +106,8 @@ def explore(session: nox.Session) -> None:
 def real(session: nox.Session) -> None:
     """The corpus with processes that are really killed and stopped, held against those that pretend to be."""
     install_wheel(session, "test")
-    session.run("pytest", "-n", "auto", "tests/soak/soak_real.py", *session.posargs, env=INSTALLED_ONLY)
+    quiet = ("-o", "faulthandler_timeout=0")  # one test may take minutes
+    session.run("pytest", "-n", "auto", *quiet, "tests/soak/soak_real.py", *session.posargs, env=INSTALLED_ONLY)
 
 
 @nox.session

@@ -36,6 +36,11 @@ def killed(what: str, when: str = "before", nth: int = 1) -> Injury:
     return Injury("crash", Point(what, "before" if when == "before" else "after", nth))
 
 
+def late(what: str) -> Injury:
+    """A step that is done after those beside it."""
+    return Injury("late", Point(what, "after"))
+
+
 @pytest.fixture
 def on_disk(tmp_path: Path, flowkit_processes: Processes) -> Tier:
     """Makes a real tier of a task, on disk."""
@@ -61,9 +66,12 @@ SAMPLE: list[tuple[str, Schedule]] = [
     ("async-chain", (Injury("stop", Point("run-1: record step add_later (2) done", "before")),)),
     ("async-chain", (Injury("lease", Point("run-1: record step add_later (2) done", "before")),)),
     ("chain", (Injury("lost_ack", Point("storage: commit", "before", 2)),)),
+    ("chain", (Injury("cancel", Point("run-1: record step add (2) done", "after")),)),
+    ("gather", (late("run-1: invoke add_later (2), attempt 1"), killed("storage: commit", "after", 2))),
     ("sleeps", (killed("run-1: end suspend"), killed("run-1: record sleep sleep (3) done", "after"))),
 ]
-"""Processes that are killed once, thrice, stopped, overtaken; an answer that is lost; a timer of hours."""
+"""Processes that are killed once, thrice, stopped, overtaken; an answer that is lost, a run that is cancelled, a step
+that comes late; a timer of hours."""
 
 
 @pytest.mark.parametrize(("name", "schedule"), SAMPLE, ids=str)

@@ -37,6 +37,7 @@ def differences(found: Exploration) -> list[str]:
     return [note for note in found.notes if note.endswith("in real processes")]
 
 
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("case", DETERMINED, ids=lambda case: case.name)
 def test_verdicts_are_the_same(case: Case, real: Callable[[Subject], RealTier]) -> None:
     """Each sampled schedule: killed, stopped or overtaken there, a run ends as when its process only pretends to be."""
@@ -48,6 +49,7 @@ def test_verdicts_are_the_same(case: Case, real: Callable[[Subject], RealTier]) 
     assert not differences(found)
 
 
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("unsafe", UNSAFE, ids=lambda unsafe: unsafe.spec.id)
 def test_what_is_unsafe_is_so_in_both(
     unsafe: Runnable[[str], object], real: Callable[[Subject], RealTier], tmp_path: Path
