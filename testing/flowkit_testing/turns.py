@@ -6,13 +6,15 @@ waited longest; of those that are to come late, when nobody else can go.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from threading import get_ident
 
 from attrs import define, field
 
-PATIENCE_S = 0.5  # after which a thread that holds the turn is taken to wait for another one, by means of its own
+_LOOK_S = 0.05
+_PATIENCE = 20  # looks at whoever holds the turn: if it stands where it stood at each, it waits by means of its own
 
 
 @define(eq=False)
@@ -96,11 +98,19 @@ class Turns:
             mine = _Waiting(me, rank, ready)
             self._waiting.append(mine)
             self._gives_up()
-            while not (self._over or self._is_next(mine)):
-                if not self._changed.wait(PATIENCE_S) and not self.standing():
-                    break
+            stood, looks = self._place(), 0
+            while looks < _PATIENCE and not (self._over or self._is_next(mine)):
+                if self._changed.wait(_LOOK_S):
+                    continue
+                place = self._place()
+                stood, looks = place, 0 if self.standing() or place != stood else looks + 1
             self._waiting.remove(mine)
             self._holder = me
+
+    def _place(self) -> object:
+        """Where whoever has the turn is in its code; a thread that is only slow is somewhere else the next time."""
+        frame = sys._current_frames().get(self._holder or 0)  # noqa: SLF001  # documented, for debugging as this is
+        return (self._holder, None if frame is None else (id(frame), frame.f_lasti))
 
     def _is_next(self, mine: _Waiting) -> bool:
         if self._holder is not None or self._coming:
