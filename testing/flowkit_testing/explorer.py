@@ -21,9 +21,17 @@ from flowkit_testing.exploration import Exploration, Tried, Verdict, Violation
 from flowkit_testing.orders import count, orders
 from flowkit_testing.plan import DEFAULT_FAULTS, MOST_ORDERS, MOST_UNANSWERED, Kind, calls_left_out, schedules
 from flowkit_testing.points import REPLAYED, Injury, Point, Schedule
+from flowkit_testing.reference import (
+    Reference,
+    judged,
+    refuse_a_blind_world,
+    refuse_what_is_never_called,
+    scenario_of,
+    shrunk,
+)
 from flowkit_testing.subject import Subject, in_scenario
-from flowkit_testing.trial import Origin, Passed, Trial, is_of_scenario, shortened
-from flowkit_testing.verdicts import Standard, what_is_wrong
+from flowkit_testing.trial import Origin, Passed, Trial
+from flowkit_testing.verdicts import Standard
 from flowkit_testing.waves import waves
 
 _MOST_VIOLATIONS = 20
@@ -31,16 +39,6 @@ _MOST_SHRUNK = 3  # shrinking takes runs too, and one small schedule tells enoug
 _STATES_PER_POINT = 3
 _MORE_STATES = 100
 _MOST_SHOWN_EVENTS = 60
-
-
-@define(eq=False)
-class Reference:
-    """The run without faults (those of its scenario apart), which all others must equal."""
-
-    subject: Subject  # in its scenario
-    trial: Trial
-    standard: Standard
-    known: dict[Hashable, bool] = field(factory=dict)  # states that were resumed from, and whether that went well
 
 
 @define(eq=False)
@@ -91,7 +89,7 @@ class Explorer:
 
     def _try(self, schedule: Schedule) -> tuple[bool, bool]:
         """Whether something does not hold after it, and whether all of it happened."""
-        reference = self._reference(_scenario_of(schedule))
+        reference = self._reference(scenario_of(schedule))
         if REPLAYED in schedule:
             trial = Trial(in_scenario(self.subject, schedule), schedule, thorough=True)
         else:
@@ -214,7 +212,7 @@ class Explorer:
             trial.run()
             self._found.runs += 1
             self.budget.spend()
-            if not _what_is_wrong(trial, schedule, reference) and all(map(reference.known.get, trial.left_states)):
+            if not judged(trial, schedule, reference) and all(map(reference.known.get, trial.left_states)):
                 well.update(dict.fromkeys(wave.schedules[: trial.struck], bool(trial.left_states)))
             trial.close()
         return well
@@ -270,7 +268,7 @@ class Explorer:
         """Hold a trial against all that must hold; True if something does not."""
         self._found.runs += 1
         self.budget.spend()
-        wrong = _what_is_wrong(trial, schedule, reference)
+        wrong = judged(trial, schedule, reference)
         if wrong:
             self._violated(schedule, wrong, trial.timeline())
         trial.close()
@@ -278,31 +276,11 @@ class Explorer:
 
     def _violated(self, schedule: Schedule, wrong: tuple[str, ...], timeline: tuple[str, ...]) -> None:
         self._broken += 1
-        shrunk = self._shrunk(schedule) if len(self._found.violations) < _MOST_SHRUNK else None
-        if shrunk is not None:
-            schedule, wrong, timeline = shrunk
+        smaller = shrunk(schedule, self._references) if len(self._found.violations) < _MOST_SHRUNK else None
+        if smaller is not None:
+            schedule, wrong, timeline = smaller
         if all(known.schedule != schedule for known in self._found.violations):
             self._found.violations.append(Violation(schedule, wrong, timeline[-_MOST_SHOWN_EVENTS:]))
-
-    def _shrunk(self, schedule: Schedule) -> tuple[Schedule, tuple[str, ...], tuple[str, ...]] | None:
-        """A shorter schedule that breaks something too, found by leaving out one fault after the other."""
-        best = None
-        at = 0
-        while len(schedule) > 1 and at < len(schedule):
-            shorter = shortened(schedule, at)
-            reference = self._references.get(_scenario_of(shorter))
-            if reference is None:
-                at += 1
-                continue
-            trial = Trial(reference.subject, shorter)
-            trial.run()
-            wrong = _what_is_wrong(trial, shorter, reference)
-            if wrong:
-                schedule, best = shorter, (shorter, wrong, trial.timeline())
-            else:
-                at += 1
-            trial.close()
-        return best
 
     def _tried(self, schedule: Schedule, verdict: Verdict) -> None:
         self._found.tried.append(Tried(schedule, verdict))
@@ -326,48 +304,8 @@ class Explorer:
             self._found.notes.append(f"{left} faults were not tried: {why}")
 
 
-def refuse_what_is_never_called(subject: Subject, trial: Trial) -> None:
-    """A failure that cannot happen proves nothing.
-
-    Raises:
-        AssertionError: always.
-    """
-    ran = ", ".join(trial.lab.trace.names()) or "none"
-    raise AssertionError(
-        f"task {subject.spec.id!r} never came to what was to fail: {'; '.join(trial.idle)}. Steps that ran: {ran}. (An "
-        "undo only runs if the run fails: name a step that is to fail as well.)"
-    )
-
-
-def refuse_a_blind_world(subject: Subject, trial: Trial, world_before: object) -> None:
-    """A check that could not fail proves nothing.
-
-    Raises:
-        AssertionError: `world()` does not see what the steps change.
-    """
-    if subject.world is not None and not trial.wrong and trial.world_after == world_before:
-        raise AssertionError(
-            f"world() shows the same before and after a run of task {subject.spec.id!r}: it does not see what "
-            "the steps change, so comparing it proves nothing. Let it return what they write to"
-        )
-
-
-def _what_is_wrong(trial: Trial, schedule: Schedule, reference: Reference | None) -> tuple[str, ...]:
-    """All that does not hold after a trial; if what it has left is known, what comes of that is, too."""
-    if trial.left_state is not None or trial.broken_off:
-        wrong = tuple(trial.seen_wrong())
-    else:
-        standard = None if reference is None else reference.standard
-        wrong = what_is_wrong(trial.aftermath(), schedule, trial.subject.codec, standard)
-    return tuple(dict.fromkeys((*trial.watch.suspects, *wrong))) if wrong else ()
-
-
 def _failure_of(step: str) -> Injury:
     return Injury("fail", Point(step, "before"))
-
-
-def _scenario_of(schedule: Schedule) -> Schedule:
-    return tuple(injury for injury in schedule if is_of_scenario(injury) and injury != REPLAYED)
 
 
 def _origin(trial: Trial, passed: Passed) -> Origin:
