@@ -104,7 +104,7 @@ def explore(session: nox.Session) -> None:
 
 @nox.session
 def real(session: nox.Session) -> None:
-    """The corpus with processes that are really killed and stopped, held against those that pretend to be."""
+    """The corpus in processes that are really killed and stopped, on disk and Redis, held against pretended ones."""
     install_wheel(session, "test")
     quiet = ("-o", "faulthandler_timeout=0")  # one test may take minutes
     session.run("pytest", "-n", "auto", *quiet, "tests/soak/soak_real.py", *session.posargs, env=INSTALLED_ONLY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,10 +23,13 @@ from tests.harness.test_real import UNSAFE
 DETERMINED = [case for case in CASES if not case.racing]  # threads and clocks may let the others end otherwise
 
 
-@pytest.fixture
-def real(tmp_path: Path, flowkit_processes: Processes) -> Callable[[Subject], RealTier]:
-    """Tries subjects in processes, on disk."""
+@pytest.fixture(params=["disk", "redis"])
+def real(request: pytest.FixtureRequest, tmp_path: Path, flowkit_processes: Processes) -> Callable[[Subject], RealTier]:
+    """Tries subjects in processes, on disk and on a Redis server."""
     numbers = itertools.count()
+    if request.param == "redis":
+        url = request.getfixturevalue("flowkit_redis_server").url
+        return lambda subject: RealTier(subject, flowkit_processes, lambda: f"{url}?namespace={uuid.uuid4().hex}")
     return lambda subject: RealTier(
         subject, flowkit_processes, lambda: f"disk:{tmp_path / f's{next(numbers)}'}?durability=process"
     )
