@@ -255,7 +255,7 @@ async def drive_async(run: Run, scope: Scope, operation: Operation[_T], *, kept:
                     probe.failed(run, effect, error)
                 if kept and isinstance(error, UnderWay):
                     raise
-                effect = operation.throw(error)
+                effect = operation.throw(asyncio.CancelledError() if isinstance(error, UnderWay) else error)
             else:
                 effect = operation.send(answer)
     except StopIteration as stop:
