@@ -19,6 +19,7 @@ Word = bytes | int | str | float
 Answer = Any  # numbers, bytes, None, errors, and lists of them
 
 _CHUNK = 1 << 16
+_USUAL_BYTES = 1024
 _parse_error: Callable[[str], Exception] = BaseParser.parse_error  # redis-py knows which class each error has
 _INTEGER, _BULK, _ARRAY, _STATUS, _ERROR = b":$*+-"
 
@@ -35,14 +36,29 @@ class Dialled(Protocol):
     def _get_socket(self) -> socket | None: ...
 
 
+class _Heads(dict[int, bytes]):
+    """How a word of so many bytes begins; those of the usual sizes are kept."""
+
+    def __missing__(self, size: int) -> bytes:
+        head = b"$%d" % size
+        if size < _USUAL_BYTES:
+            self[size] = head
+        return head
+
+
+_heads = _Heads()
+
+
 def packed(words: Sequence[Word]) -> bytes:
     """A command as it goes over the wire."""
-    pieces = [b"*%d\r\n" % len(words)]
+    heads, pieces = _heads, [b"*%d" % len(words)]
     add = pieces.append
     for word in words:
         text = word if type(word) is bytes else str(word).encode()
-        add(b"$%d\r\n%b\r\n" % (len(text), text))
-    return b"".join(pieces)
+        add(heads[len(text)])
+        add(text)
+    add(b"")
+    return b"\r\n".join(pieces)
 
 
 class Wire:
