@@ -16,7 +16,12 @@ end
 local function turn(id, guest, words)
   local since, stamp, owner, wants = tonumber(words[8]), tonumber(words[9]), words[10], words[11] == '1'
   if guest and owner ~= '' and guest[OWNER] == owner then
-    if wants or guest[ASKED] > stamp then stand(id, guest, since) else dismiss(id, guest) end
+    if wants or guest[ASKED] > stamp then
+      guest[ASKED] = 0  -- whoever is handed it now finds out: a clock that was set back must not keep it here for ever
+      stand(id, guest, since)
+    else
+      dismiss(id, guest)
+    end
   elseif wants and not guest then
     guest = newcomer(words)
     stand(id, guest, since)

@@ -193,6 +193,20 @@ class TestHomes:
         (lease,) = claim(storage, "next", T0 + 1)
         finish(storage, lease)
 
+    def test_a_clock_that_was_set_back(self, storage: RedisStorage) -> None:
+        """A guest that asked by a clock which was ahead, and wants nothing, is handed out once more and then gone."""
+        run_id = afar(storage)
+        submit(storage, run_id)
+        (lease,) = claim(storage, "one")
+        finish(storage, lease)
+        asks = (homes.TURN, run_id.encode(), LANE, 0, 1, 1, b"", T0, 2**52, b"", 1)
+        homes.tell(storage.opened, home(storage).number, [asks], T0)
+
+        for token in "ab":
+            assert claim(storage, token) == []
+
+        assert storage.opened.link.command(home(storage).number, b"HLEN", home(storage).prefix + b"gu") == 0
+
     def test_an_owner_that_is_late_to_say_that_it_has_left(self, storage: RedisStorage) -> None:
         """It does not take the place away from the one who came after it."""
         run_id = afar(storage)
