@@ -69,8 +69,14 @@ class FollowingClock:
         """Milliseconds since the epoch, UTC, as the storage has it."""
         return self._clock.now_ms() + self._ahead_ms
 
-    def heard(self, now_ms: int) -> None:
-        """The storage has told its time. What its answer took on the way is no reason to set the clock."""
+    def heard(self, now_ms: int, took_ms: int) -> None:
+        """The storage has told its time, in an answer that was waited for so long.
+
+        It is at least that by now, and more by at most the wait: an answer that was late says little, and is no reason
+        to set the clock back. So a timer that the storage has found due is due by this clock, too.
+        """
         off_ms = now_ms - self.now_ms()
-        if abs(off_ms) > TOLERATED_MS:
+        if off_ms > 0:
             self._ahead_ms += off_ms
+        elif off_ms + took_ms < -TOLERATED_MS:
+            self._ahead_ms += off_ms + took_ms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -50,7 +51,7 @@ class PatientStorage:
         self.inner = storage
         self._patience_s = patience_s
         self._sleep = sleep
-        self.on_time: Callable[[int], None] | None = None  # called with the storage's time, every now and then
+        self.on_time: Callable[[int, int], None] | None = None  # told the storage's time, and how long that took, in ms
 
     def insist(self, what: str, call: Callable[[], _T]) -> _T:
         """The answer; a `FlowkitError` is one, any other exception means "unknown, ask again"."""
@@ -88,9 +89,9 @@ class PatientStorage:
 
     def claim(self, grant: Grant, want: Want, limit: int, *, now_ms: int | None = None) -> Claimed:
         """Lease runs; the grant's token makes asking again safe."""
+        began_s = time.monotonic()
         claimed = self.insist("claim", lambda: self.inner.claim(grant, want, limit, now_ms=now_ms))
-        if self.on_time is not None:
-            self.on_time(claimed.now_ms)
+        self._tell_time(claimed.now_ms, began_s)
         return claimed
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:
@@ -117,10 +118,15 @@ class PatientStorage:
 
     def load(self, run_id: str, after: int = 0, limit: int | None = None) -> Snapshot | None:
         """Read a run."""
+        began_s = time.monotonic()
         snapshot = self.insist("load", lambda: self.inner.load(run_id, after, limit))
-        if self.on_time is not None and snapshot is not None:
-            self.on_time(snapshot.now_ms)
+        if snapshot is not None:
+            self._tell_time(snapshot.now_ms, began_s)
         return snapshot
+
+    def _tell_time(self, now_ms: int, began_s: float) -> None:
+        if self.on_time is not None:
+            self.on_time(now_ms, math.ceil((time.monotonic() - began_s) * 1000))
 
     def wait_for_work(self, want: AnyOf, timeout_s: float) -> None:
         """Wait for a hint; asked once, since hints are not needed."""
