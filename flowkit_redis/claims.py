@@ -51,9 +51,11 @@ class _Look:
         self.carried = False
 
     def over_shards(self) -> None:
-        """Ask all of them for what is missing yet."""
+        """Ask one after the other for what is missing yet. Who has enough looks again as soon as there is room."""
         self.dues.clear()
         for shard in _from(self._opened.layout.shards, self._grant.token):
+            if self.leases and len(self.leases) >= self._limit:
+                break
             try:
                 self._into(shard)
             except NO_ANSWER as error:
@@ -69,7 +71,10 @@ class _Look:
         letters, passes = answer[3:]
         for run_id, lane in passes:
             opened.lanes.learn(decoded(run_id), lane)
-            self._add(_by_pass(opened, self._grant, shard, (run_id, lane), self._now))
+            try:
+                self._add(_by_pass(opened, self._grant, shard, (run_id, lane), self._now))
+            except NO_ANSWER as error:
+                self.failure = error  # its place is free again when the lease would have ended
         if letters:
             self.carried |= outbox.try_to_pump(opened, shard)
 
