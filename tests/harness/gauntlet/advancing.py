@@ -21,7 +21,7 @@ from flowkit.run import Run
 
 
 def restarts_timers(patch: pytest.MonkeyPatch) -> None:
-    """A timer that was set is set again after a crash."""
+    """A timer that was set is set again after a crash (E4)."""
     recall = flowkit.calls.recall
 
     def forgetful(run: object, kind: str, key: str, name: str) -> Past | None:
@@ -32,7 +32,7 @@ def restarts_timers(patch: pytest.MonkeyPatch) -> None:
 
 
 def drops_work_at_finish(patch: pytest.MonkeyPatch) -> None:
-    """A run ends while its side work is still running."""
+    """A run ends while its side work is still running (W4)."""
 
     async def forget(body: flowkit.async_body.AsyncBody) -> None:
         body._branches.clear()
@@ -42,7 +42,7 @@ def drops_work_at_finish(patch: pytest.MonkeyPatch) -> None:
 
 
 def delivers_out_of_order(patch: pytest.MonkeyPatch) -> None:
-    """On replay, outcomes are delivered newest first."""
+    """On replay, outcomes are delivered newest first (I4)."""
     start = Journal._start
 
     def backwards(journal: Journal) -> None:
@@ -53,7 +53,7 @@ def delivers_out_of_order(patch: pytest.MonkeyPatch) -> None:
 
 
 def gives_up_at_once(patch: pytest.MonkeyPatch) -> None:
-    """A commit whose answer was lost is not sent again: the run is let go of."""
+    """A commit whose answer was lost is not sent again: the run is let go of (D7)."""
 
     def impatient(_storage: object, what: str, call: Callable[[], object]) -> object:
         try:
@@ -71,23 +71,23 @@ def _write_once(committer: Any, writer: Any, *args: Any) -> int:  # noqa: ANN401
 
 
 def draws_anew(patch: pytest.MonkeyPatch) -> None:
-    """uuid4 and rng differ on each replay."""
+    """uuid4 and rng differ on each replay (I6)."""
     patch.setattr(Run, "draw", lambda _run, _scope: random.Random())
 
 
 def ignores_cancellation(patch: pytest.MonkeyPatch) -> None:
-    """A run that is told to stop goes on."""
+    """A run that is told to stop goes on (E2)."""
     patch.setattr(Run, "cancel_wanted", lambda _run, _scope: False)
 
 
 def names_children_anew(patch: pytest.MonkeyPatch) -> None:
-    """A child's id is drawn by lot."""
+    """A child's id is drawn by lot (E3)."""
     lots = random.Random(1)
     patch.setattr(flowkit.spawning, "child_run_id", lambda run_id, _key: f"{run_id}/{lots.random()}")
 
 
 def goes_on_after_unwinding(patch: pytest.MonkeyPatch) -> None:
-    """A body that swallows the unwinding goes on as if nothing had been said."""
+    """A body that swallows the unwinding goes on as if nothing had been said (E1)."""
     enter = Run.enter_call
 
     def deaf(run: Run, scope: Any) -> None:  # noqa: ANN401  # a Scope

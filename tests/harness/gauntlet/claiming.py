@@ -24,7 +24,7 @@ from tests.harness.gauntlet.broken_memory import BrokenMemory
 
 
 class EmptiesInboxes(BrokenMemory):
-    """Loses the inbox of a run that is taken over."""
+    """Loses the inbox of a run that is taken over (E5)."""
 
     def claim(self, grant: Grant, want: Want, limit: int, *, now_ms: int | None = None) -> Claimed:
         """Lease runs, wrongly."""
@@ -35,7 +35,7 @@ class EmptiesInboxes(BrokenMemory):
 
 
 class LosesCancellations(Forward):
-    """Says that a run was told to stop, and tells it nothing."""
+    """Says that a run was told to stop, and tells it nothing (E2)."""
 
     def send(self, run_id: str, message: Message, *, now_ms: int | None = None) -> Delivery:
         """Deliver a message, or not."""
@@ -45,7 +45,7 @@ class LosesCancellations(Forward):
 
 
 class GivesFinishedRuns(BrokenMemory):
-    """Lets a finished run be claimed."""
+    """Lets a finished run be claimed (X2)."""
 
     def claim(self, grant: Grant, want: Want, limit: int, *, now_ms: int | None = None) -> Claimed:
         """Lease runs, wrongly."""
@@ -56,7 +56,7 @@ class GivesFinishedRuns(BrokenMemory):
 
 
 class TakesAllLeases(BrokenMemory):
-    """Ends the leases of all runs whenever one is claimed."""
+    """Ends the leases of all runs whenever one is claimed (X1)."""
 
     def claim(self, grant: Grant, want: Want, limit: int, *, now_ms: int | None = None) -> Claimed:
         """Lease runs, wrongly."""
@@ -69,7 +69,7 @@ class TakesAllLeases(BrokenMemory):
 
 
 class LoadsStale(Forward):
-    """Reads a journal from a copy that is one entry behind."""
+    """Reads a journal from a copy that is one entry behind (D2)."""
 
     def load(self, run_id: str, after: int = 0, limit: int | None = None) -> Snapshot | None:
         """Read a run, wrongly."""
@@ -80,7 +80,7 @@ class LoadsStale(Forward):
 
 
 class GarblesEntries(Forward):
-    """Reads back another value than was written."""
+    """Reads back another value than was written (D5)."""
 
     def load(self, run_id: str, after: int = 0, limit: int | None = None) -> Snapshot | None:
         """Read a run, wrongly."""
@@ -92,7 +92,7 @@ class GarblesEntries(Forward):
 
 
 class ForgetsRuns(BrokenMemory):
-    """Loses a run whose owner has died."""
+    """Loses a run whose owner has died (X1)."""
 
     def claim(self, grant: Grant, want: Want, limit: int, *, now_ms: int | None = None) -> Claimed:
         """Lease runs, wrongly."""
@@ -104,7 +104,7 @@ class ForgetsRuns(BrokenMemory):
 
 
 class NeverCountsCrashes(Forward):
-    """Grants a run again and again without telling that its owners have died."""
+    """Grants a run again and again without telling that its owners have died (R4)."""
 
     def claim(self, grant: Grant, want: Want, limit: int, *, now_ms: int | None = None) -> Claimed:
         """Lease runs, wrongly."""
@@ -113,7 +113,7 @@ class NeverCountsCrashes(Forward):
 
 
 class RenewsForStrangers(BrokenMemory):
-    """Renews a lease for whoever asks."""
+    """Renews a lease for whoever asks (D4)."""
 
     def renew(
         self, worker: str, leases: Sequence[Lease], lease_ms: int, *, now_ms: int | None = None
@@ -130,7 +130,7 @@ class RenewsForStrangers(BrokenMemory):
 
 
 class PurgesUnfinished(BrokenMemory):
-    """Forgets old runs, finished or not."""
+    """Forgets old runs, finished or not (X3)."""
 
     def purge(self, before_ms: int, limit: int = 1000) -> int:
         """Forget runs, wrongly."""
@@ -141,7 +141,7 @@ class PurgesUnfinished(BrokenMemory):
 
 
 class ReceivesTwice(Forward):
-    """Takes a message that is sent again for a new one."""
+    """Takes a message that is sent again for a new one (E5)."""
 
     count = 0
 

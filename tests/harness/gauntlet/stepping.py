@@ -18,7 +18,7 @@ from flowkit.retry import Retry
 
 
 def records_another_result(patch: pytest.MonkeyPatch) -> None:
-    """A step is recorded with another result than it had."""
+    """A step is recorded with another result than it had (D1)."""
     complete = flowkit.operations._completed
 
     def miswritten(run: Any, call: Any, value: Any, *times: int) -> tuple[bytes, object]:  # noqa: ANN401  # as called
@@ -28,7 +28,7 @@ def records_another_result(patch: pytest.MonkeyPatch) -> None:
 
 
 def skips_a_step(patch: pytest.MonkeyPatch) -> None:
-    """A step is recorded as done without its body having run."""
+    """A step is recorded as done without its body having run (D1)."""
     operation = flowkit.operations.step_operation
 
     def skipping(run: Any, scope: Any, call: Any) -> Operation[object]:  # noqa: ANN401  # as called
@@ -42,7 +42,7 @@ def skips_a_step(patch: pytest.MonkeyPatch) -> None:
 
 
 def runs_steps_again(patch: pytest.MonkeyPatch) -> None:
-    """A completed step is forgotten."""
+    """A completed step is forgotten (D2)."""
     read = Journal.read
 
     def forgetful(codec: Codec, entries: Sequence[bytes]) -> Journal:
@@ -55,7 +55,7 @@ def runs_steps_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def answers_with_another_result(patch: pytest.MonkeyPatch) -> None:
-    """A completed step is answered with the result of another one."""
+    """A completed step is answered with the result of another one (D2)."""
     read = Journal.read
 
     def mixed_up(codec: Codec, entries: Sequence[bytes]) -> Journal:
@@ -68,7 +68,7 @@ def answers_with_another_result(patch: pytest.MonkeyPatch) -> None:
 
 
 def resets_attempts(patch: pytest.MonkeyPatch) -> None:
-    """Attempts made before a crash are not counted."""
+    """Attempts made before a crash are not counted (R2)."""
     patch.setattr(flowkit.operations, "_take_up", _takes_up_nothing)
 
 
@@ -78,12 +78,12 @@ def _takes_up_nothing(*_args: object) -> Generator[None, None, int]:
 
 
 def runs_at_most_once_twice(patch: pytest.MonkeyPatch) -> None:
-    """A step that must not run twice does, after a crash in it."""
+    """A step that must not run twice does, after a crash in it (D3)."""
     patch.setattr(flowkit.operations, "_take_up", _takes_up_nothing)
 
 
 def records_nothing_of_failures(patch: pytest.MonkeyPatch) -> None:
-    """A failed attempt is not recorded."""
+    """A failed attempt is not recorded (R2)."""
 
     def forget(*_args: object) -> Generator[None]:
         yield from ()
@@ -92,7 +92,7 @@ def records_nothing_of_failures(patch: pytest.MonkeyPatch) -> None:
 
 
 def forgets_back_offs(patch: pytest.MonkeyPatch) -> None:
-    """A step that waited to be tried again is tried at once after a crash."""
+    """A step that waited to be tried again is tried at once after a crash (R2)."""
     take_up = flowkit.operations._take_up
 
     def at_once(run: Any, scope: Any, call: Any, past: Any) -> Operation[int]:  # noqa: ANN401  # as called
@@ -103,7 +103,7 @@ def forgets_back_offs(patch: pytest.MonkeyPatch) -> None:
 
 
 def starts_over_after_final_failures(patch: pytest.MonkeyPatch) -> None:
-    """A step whose attempts are used up makes its task start over, as if the task's own code had failed."""
+    """A step whose attempts are used up makes its task start over, as if the task's own code had failed (R3)."""
     fail = flowkit.body._failed
 
     def again(run: Any, call: Any, error: Exception) -> Any:  # noqa: ANN401  # as called

@@ -17,7 +17,7 @@ from flowkit.saga import _Entered
 
 
 def undoes_oldest_first(patch: pytest.MonkeyPatch) -> None:
-    """Undos run in the order of the steps."""
+    """Undos run in the order of the steps (G1)."""
 
     def oldest_first(undos: list[object], *, key: Callable[[object], object], reverse: bool) -> list[object]:
         del reverse
@@ -27,7 +27,7 @@ def undoes_oldest_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def undoes_again(patch: pytest.MonkeyPatch) -> None:
-    """An undo that was done before a crash is done again."""
+    """An undo that was done before a crash is done again (G3)."""
     recall = Journal.recall
 
     def forgetful(journal: Journal, kind: str, key: str, name: str) -> Past | None:
@@ -38,7 +38,7 @@ def undoes_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def forgets_undos_of_scopes(patch: pytest.MonkeyPatch) -> None:
-    """A scope that succeeds does not hand its undos outwards."""
+    """A scope that succeeds does not hand its undos outwards (G1)."""
     decide = _Entered.must_roll_back
 
     def forgetful(entered: Any, error: BaseException | None) -> bool:  # noqa: ANN401  # an internal class
@@ -51,7 +51,7 @@ def forgets_undos_of_scopes(patch: pytest.MonkeyPatch) -> None:
 
 
 def stops_rollbacks_half_way(patch: pytest.MonkeyPatch) -> None:
-    """A rollback that was interrupted goes on with its first undo only."""
+    """A rollback that was interrupted goes on with its first undo only (G3)."""
     rebuild = flowkit.rollback._rebuilt
 
     def halved(*args: Any) -> list[Any]:  # noqa: ANN401  # as called
@@ -61,7 +61,7 @@ def stops_rollbacks_half_way(patch: pytest.MonkeyPatch) -> None:
 
 
 def turns_round(patch: pytest.MonkeyPatch) -> None:
-    """A rollback that was interrupted is forgotten: the body goes forward again."""
+    """A rollback that was interrupted is forgotten: the body goes forward again (G3)."""
     add_of_run = Journal._add_of_run
 
     def forgetful(journal: Journal, entry: Any) -> None:  # noqa: ANN401  # an Entry
@@ -74,7 +74,7 @@ def turns_round(patch: pytest.MonkeyPatch) -> None:
 
 
 def forgets_steps_in_flight(patch: pytest.MonkeyPatch) -> None:
-    """Undos of a task are run, but not that of its last step."""
+    """Undos of a task are run, but not that of its last step (G1)."""
     remember = flowkit.operations.remember_undo
 
     def forgetful(saga: Any, spec: Any, key: str, *args: Any) -> None:  # noqa: ANN401  # as called
@@ -86,7 +86,7 @@ def forgets_steps_in_flight(patch: pytest.MonkeyPatch) -> None:
 
 
 def stops_at_a_failing_undo(patch: pytest.MonkeyPatch) -> None:
-    """An undo that fails for good stops the others."""
+    """An undo that fails for good stops the others (G2)."""
     undo = flowkit.rollback._undo
     failed: set[str] = set()
 

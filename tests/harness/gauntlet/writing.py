@@ -14,7 +14,7 @@ from tests.harness.gauntlet.broken_memory import BrokenMemory
 
 
 class NoFence(BrokenMemory):
-    """Writes for whoever asks."""
+    """Writes for whoever asks (D4)."""
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:
         """Apply changes, wrongly."""
@@ -29,7 +29,7 @@ class NoFence(BrokenMemory):
 
 
 class ForgetsCommitIds(BrokenMemory):
-    """Takes a commit that is sent again for a new one."""
+    """Takes a commit that is sent again for a new one (D7)."""
 
     count = 0
 
@@ -45,7 +45,7 @@ class ForgetsCommitIds(BrokenMemory):
 
 
 class AcknowledgesFirst(Forward):
-    """Answers before it has written: the last commit is lost with the process."""
+    """Answers before it has written: the last commit is lost with the process (D1)."""
 
     held: list[Commit] | None = None
 
@@ -61,7 +61,7 @@ class AcknowledgesFirst(Forward):
 
 
 class LosesWakeUps(Forward):
-    """Waits for one message more than it is told to."""
+    """Waits for one message more than it is told to (E3)."""
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:
         """Apply changes, wrongly."""
@@ -75,7 +75,7 @@ class LosesWakeUps(Forward):
 
 
 class LosesTimers(Forward):
-    """Forgets when a run is to be woken."""
+    """Forgets when a run is to be woken (E4)."""
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:
         """Apply changes, wrongly."""
@@ -86,7 +86,7 @@ class LosesTimers(Forward):
 
 
 class LosesReplies(Forward):
-    """Drops what a commit sends to other runs."""
+    """Drops what a commit sends to other runs (E3)."""
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:
         """Apply changes, wrongly."""
@@ -94,7 +94,7 @@ class LosesReplies(Forward):
 
 
 class DeliversTwice(Forward):
-    """Leaves a message in the inbox that a commit has consumed."""
+    """Leaves a message in the inbox that a commit has consumed (E5)."""
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:
         """Apply changes, wrongly."""
@@ -102,7 +102,7 @@ class DeliversTwice(Forward):
 
 
 class SpawnsTwice(Forward):
-    """Creates a child again, under another id, when its owner asks twice."""
+    """Creates a child again, under another id, when its owner asks twice (E3)."""
 
     seen: frozenset[str] = frozenset()
 
@@ -117,7 +117,7 @@ class SpawnsTwice(Forward):
 
 
 class AppendsAnywhere(BrokenMemory):
-    """Does not compare how long a writer believes the journal to be."""
+    """Does not compare how long a writer believes the journal to be (D4)."""
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:
         """Apply changes, wrongly."""
@@ -129,7 +129,7 @@ class AppendsAnywhere(BrokenMemory):
 
 
 class FinishesAgain(BrokenMemory):
-    """Lets whoever has finished a run finish it once more, in another way."""
+    """Lets whoever has finished a run finish it once more, in another way (X2)."""
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:
         """Apply changes, wrongly."""
@@ -141,7 +141,7 @@ class FinishesAgain(BrokenMemory):
 
 
 class SleepsThroughCancellation(Forward):
-    """Lets a run wait that was told to stop just before."""
+    """Lets a run wait that was told to stop just before (E2)."""
 
     def commit(self, commits: Sequence[Commit], *, now_ms: int | None = None) -> list[Verdict]:
         """Apply changes, wrongly."""
