@@ -29,7 +29,7 @@ from flowkit_testing.reference import (
     scenario_of,
     shrunk,
 )
-from flowkit_testing.subject import Subject, in_scenario
+from flowkit_testing.subject import Subject, in_scenario, shown
 from flowkit_testing.trial import Origin, Passed, Trial
 from flowkit_testing.verdicts import Standard
 from flowkit_testing.waves import waves
@@ -163,6 +163,8 @@ class Explorer:
         self._judge(trial, scenario, None)
         refuse_a_blind_world(self.subject, trial, before)
         self._found.swallowed.update(trial.lab.swallowed)
+        if world is not None and trial.idle == [] and scenario and trial.world_after != before:
+            self._note_what_is_left(scenario, trial, before)
         return reference
 
     def _resume_from_every_state(self, scenario: Schedule, reference: Reference) -> dict[Point, Verdict]:
@@ -288,6 +290,15 @@ class Explorer:
     def _enough(self) -> bool:
         """True once there is so much wrong that more of it tells nothing new, or the budget is spent."""
         return self._broken >= _MOST_VIOLATIONS or self.budget.spent
+
+    def _note_what_is_left(self, scenario: Schedule, trial: Trial, before: Hashable) -> None:
+        """A run that has failed may leave something behind, an entry in a log say; or an undo is missing."""
+        steps = ", ".join(injury.point.what for injury in scenario if injury.fault == "fail")
+        if steps:
+            self._found.notes.append(
+                f"when {steps} fails, the world is {shown(trial.world_after)!r} afterwards, and was {shown(before)!r} "
+                "before: is an undo missing (`@the_step.compensate`)?"
+            )
 
     def _note_calls(self, reference: Reference) -> None:
         left_out = calls_left_out(reference.trial.passed)

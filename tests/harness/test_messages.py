@@ -190,6 +190,33 @@ def test_what_is_no_task(method: str, what: Callable[..., object], told: str) ->
         getattr(Harness(MemoryStorage()), method)(what, "7")
 
 
+taken: set[str] = set()
+
+
+@step
+def take(order: str) -> str:
+    """Takes a seat, once, and has no undo."""
+    taken.add(order)
+    return order
+
+
+@task(id="messages-no-undo")
+def without_an_undo(order: str) -> str:
+    """Takes a seat that is not given back."""
+    take(order)
+    return charge(order)
+
+
+def test_an_undo_that_is_missing() -> None:
+    """What a failed run has left behind is noted: whether that is wrong only its author knows."""
+    found = Harness(MemoryStorage()).explore(
+        without_an_undo, "7", failing=("charge",), world=lambda: sorted(taken), reset=taken.clear
+    )
+    told = "when charge fails, the world is ['7'] afterwards, and was [] before: is an undo missing"
+    assert any(told in note for note in found.notes)
+    assert told in repr(found)
+
+
 @step(attempts=1)
 def refuse() -> None:
     """Fails."""
