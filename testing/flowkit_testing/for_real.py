@@ -29,14 +29,22 @@ def replay_for_real(tier: RealTier, schedules: Iterable[Schedule]) -> Exploratio
 
 
 def sample(found: Exploration, most: int = MOST) -> list[Tried]:
-    """Of what was tried, in even distances, what has a process die or stand still."""
+    """What broke something, and of what else was tried, in even distances, what has a process die or stand still."""
+    broke = [Tried(each.schedule, "failed") for each in found.violations if _is_killed(each.schedule)]
+    known = {tried.schedule for tried in broke}
     killed = [
         tried
         for tried in found.tried
-        if tried.verdict in _REACHED and tried.schedule and tried.schedule[-1].fault in _KILLED
+        if tried.verdict in _REACHED and _is_killed(tried.schedule) and tried.schedule not in known
     ]
     every = max(1, -(-len(killed) // most))
-    return killed[::every]
+    return [*broke[:most], *killed[::every]]
+
+
+def _is_killed(schedule: Schedule) -> bool:
+    """True if a process dies in it, or stands still, but no other one after that."""
+    faults = [injury.fault for injury in schedule]
+    return bool(faults) and faults[-1] in _KILLED and not {"stop", "lease"} & {*faults[:-1]}
 
 
 def confirm_for_real(found: Exploration, tier: RealTier, most: int = MOST) -> None:

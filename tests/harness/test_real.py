@@ -15,9 +15,9 @@ from flowkit.memory import MemoryStorage
 from flowkit.tasks import Runnable
 from flowkit_testing import Harness
 from flowkit_testing.corpus import CASES
-from flowkit_testing.exploration import Exploration
+from flowkit_testing.exploration import Exploration, Tried, Violation
 from flowkit_testing.faults import Fail
-from flowkit_testing.for_real import confirm_for_real, replay_for_real
+from flowkit_testing.for_real import confirm_for_real, replay_for_real, sample
 from flowkit_testing.forks import Processes
 from flowkit_testing.injector import Injector
 from flowkit_testing.points import Injury, Point, Schedule, token_of
@@ -163,6 +163,19 @@ def test_a_point_that_is_not_there(on_disk: Tier) -> None:
     found = replay_for_real(on_disk(cases["nothing"].task), [(nowhere,)])
 
     assert found.unreached == [(nowhere,)]
+
+
+def test_counterexamples_are_tried_in_real_processes_first() -> None:
+    """What broke something is in the sample, though so much was wrong that nothing else was tried."""
+    crash, lost = (killed("storage: claim"),), (Injury("lost_ack", Point("storage: commit", "before")),)
+    found = Exploration("broken")
+    found.violations += [Violation(crash, ("it is wrong",)), Violation(lost, ("it is wrong",))]
+    found.tried += [Tried((killed("storage: commit"),), "not tried"), Tried((killed("storage: load"),), "passed")]
+
+    assert [str(tried) for tried in sample(found)] == [
+        "crash before storage: claim: failed",
+        "crash before storage: load: passed",
+    ]
 
 
 def test_what_cannot_be_real_is_refused(on_disk: Tier, tmp_path: Path) -> None:
