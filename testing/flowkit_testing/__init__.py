@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from flowkit_testing.contract import DurableStorageContract, StorageContract
 from flowkit_testing.fake_clock import FakeClock
-from flowkit_testing.harness import FaultNeverFired, Harness
+from flowkit_testing.faults import PredicateFailed
+from flowkit_testing.harness import FaultNeverFired, Harness, SwallowedWarning
 from flowkit_testing.lab import NeverEnds, ReplayDiffers
 from flowkit_testing.process import ProcessDied
 from flowkit_testing.report import RunReport
@@ -18,8 +19,10 @@ __all__ = [
     "FaultNeverFired",
     "Harness",
     "NeverEnds",
+    "PredicateFailed",
     "ProcessDied",
     "ReplayDiffers",
     "RunReport",
     "StorageContract",
+    "SwallowedWarning",
 ]

@@ -10,8 +10,7 @@ from attrs import evolve
 from flowkit import Retry, saga, sleep, step, task
 from flowkit.memory import MemoryStorage
 from flowkit.records import Claimed, Exactly, Grant, NewRun, Submitted, Want
-from flowkit_testing import FaultNeverFired, Harness
-from flowkit_testing.faults import PredicateFailed
+from flowkit_testing import FaultNeverFired, Harness, PredicateFailed
 from flowkit_testing.forward import Forward
 from flowkit_testing.plan import MOST_UNANSWERED
 

@@ -206,7 +206,7 @@ class TestCrash:
         run.assert_calls(ship=2, reserve=1)
         assert [entry.name for entry in run.journal] == ["ship", "reserve"]
 
-    @pytest.mark.filterwarnings("ignore:the task of run:flowkit_testing.harness.SwallowedWarning")
+    @pytest.mark.filterwarnings("ignore:the task of run:flowkit_testing.SwallowedWarning")
     def test_a_bare_except_does_not_save_it(self, harness: Harness) -> None:
         """A body that swallows everything goes on, and still records nothing."""
 

@@ -12,8 +12,7 @@ import pytest
 
 from flowkit import saga, sleep, step, task, wait_for_event
 from flowkit.memory import MemoryStorage
-from flowkit_testing import Harness
-from flowkit_testing.harness import SwallowedWarning
+from flowkit_testing import Harness, SwallowedWarning
 
 sent: list[str] = []
 count = {"runs": 0}
