@@ -14,4 +14,4 @@ _namespaces = count()
 @pytest.fixture
 def url(flowkit_redis_server: Server) -> str:
     """An empty namespace on the shared server."""
-    return f"{flowkit_redis_server.url}?namespace=t{next(_namespaces)}"
+    return f"{flowkit_redis_server.url}?namespace=t{next(_namespaces)}-"  # what a test adds to it is nobody else's
