@@ -307,6 +307,8 @@ class AsyncBody:
 
     async def park(self, scope: Scope, wake_at_ms: int | None, arrivals: int | None) -> None:
         """Wait for a time or so many messages; lets go of the run when everything else waits too (rule E1)."""
+        if self.run.reason is not None:  # a child advanced in this line may have taken the cancellation for its own
+            raise asyncio.CancelledError
         future = self.loop.create_future()
         self._parked[future] = _Wait(scope, wake_at_ms, arrivals)
         timer = None
