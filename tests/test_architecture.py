@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 
-OPEN_TO_ADAPTERS = {"flowkit.storage", "flowkit.records", "flowkit.errors", "flowkit.clock"}
+OPEN_TO_ADAPTERS = {"flowkit.storage", "flowkit.payloads", "flowkit.records", "flowkit.errors", "flowkit.clock"}
 
 
 def lint_imports(tree: Path) -> subprocess.CompletedProcess[str]:
