@@ -41,7 +41,7 @@ nitpick_ignore_regex = [
     (r"py:class", r"Json"),  # a recursive alias, which cannot be spelt out
     (r"py:.*", r"flowkit\.\w+\._\w+"),  # private bases, whose members are shown where they are inherited
     # Internals, in the signatures of constructors that users do not call.
-    (r"py:class", r"flowkit\.(calls|clock|effects|engine|operations|registry|run|spawning)\.\w+"),
+    (r"py:class", r"flowkit\.(calls|clock|effects|engine|lines|operations|reasons|registry|run|spawning)\.\w+"),
     (r"py:class", r"flowkit\.sequencer\.(chain|forms|running)\.\w+"),
     (r"py:class", r"flowkit\.\w+\.(Runnable|StepMaker|TaskMaker)"),
     # A signature with a default that is no Python expression, such as an enum's, is split at each comma.
