@@ -46,12 +46,12 @@ def waves(planned: Sequence[Schedule]) -> Iterator[Wave]:
                 commits = [each for each in schedules if each[-1].point.what == _COMMIT]
                 for start in range(APART):
                     yield from _wave(commits[start::APART], repeated=True)
-            case "stop":
+            case "lease" | "stop":
                 first = [each for each in schedules if each[-1].point.nth == 1]
                 for start in range(APART):
                     yield from _wave(first[start::APART], repeated=False)
             case _:
-                pass  # a run is cancelled once; leases lost one after the other can leave an async group waiting
+                pass  # a run is cancelled once
 
 
 def _crashes(schedules: Iterable[Schedule]) -> Iterator[Wave]:
