@@ -159,3 +159,10 @@ def bench(session: nox.Session) -> None:
         "--show-capture=no",
     )
     session.run("pytest", *plugins, *options, "tests/bench", *session.posargs)
+
+
+@nox.session
+def compare(session: nox.Session) -> None:
+    """A durable step beside the one of DBOS, on the same disk in the same run."""
+    session.install("-q", "-e", ".", "dbos")
+    session.run("python", "-m", "tests.bench.compare", *session.posargs)
