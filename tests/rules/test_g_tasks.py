@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,30 +16,8 @@ from flowkit import (
     task,
 )
 from flowkit.entries import decode
+from tests.rules.booking import Undone, booking, flown
 from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, Store, at_once, crash_once, eventually
-
-Undone = list[Any]
-
-
-def booking(colour: Colour, undone: Undone, *, fails: Callable[[str], None] | None = None) -> Any:  # noqa: ANN401  # a step
-    """A step with an undo that writes down what it takes back."""
-
-    @colour.step(retry=at_once(1))
-    def book(name: str) -> str:
-        return f"booked {name}"
-
-    @book.compensate
-    def cancel(booked: str, name: str) -> None:
-        if fails is not None:
-            fails(name)
-        undone.append((booked, name))
-
-    return book
-
-
-def flown(undone: Undone) -> list[str]:
-    """The names of what was undone, in order."""
-    return [name for _, name in undone]
 
 
 def _names(flow: Flow) -> list[str]:
