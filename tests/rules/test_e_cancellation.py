@@ -9,6 +9,7 @@ import pytest
 
 import flowkit
 from flowkit import Flow, Retry, RunCancelled, RunStatus, step, task
+from tests.rules.booking import left_in_back_off
 from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, eventually, is_cancellation, waiting
 
 
@@ -312,30 +313,13 @@ class TestCancellation:
 
     def test_it_comes_while_an_undo_waits(self, store: Store, clock: FakeClock, colour: Colour) -> None:
         """E2: while a run compensates a cancellation is ignored, also by an undo that waits for its next attempt."""
-        undone: list[int] = []
+        attempts: list[int] = []
+        trip = left_in_back_off(store, clock, colour, attempts)
 
-        @colour.step(retry=Retry(attempts=2, delay=3600, max_delay=3600, jitter=0))
-        def book() -> None:
-            pass
-
-        @book.compensate
-        def cancel() -> None:
-            undone.append(flowkit.current_run().attempt)
-            if len(undone) == 1:
-                raise OSError("away")
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            yield book()
-            raise ValueError("no")
-
-        with Flow(store.storage(), clock=clock) as flow:
-            flow.start(trip.options(run_id="r"))
-            eventually(lambda: store.header("r").wake_at_ms is not None)
         flow = store.flow(clock=clock)
         flow.cancel("r")
         with pytest.raises(ValueError, match="no"):
             flow.run(trip.options(run_id="r"))
 
-        assert undone == [1, 2]
+        assert attempts == [1, 2, 3]
         assert store.header("r").status is RunStatus.FAILED

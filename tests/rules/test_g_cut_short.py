@@ -17,8 +17,8 @@ from flowkit import (
     task,
 )
 from flowkit_testing import Harness
-from tests.rules.booking import Undone, booking, flown
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, crash_once, eventually
+from tests.rules.booking import Undone, booking, dying, flown, left_in_back_off, refusing, trip_of
+from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, crash_once
 
 
 class TestFailingUndos:
@@ -27,18 +27,7 @@ class TestFailingUndos:
     def test_the_others_run(self, flow: Flow, colour: Colour) -> None:
         """G2: one that fails does not stop the others; the run fails with the cause first, then what is left."""
         undone: Undone = []
-
-        def fails(name: str) -> None:
-            if name == "flight":
-                raise NonRetryable("the airline says no")
-
-        book = booking(colour, undone, fails=fails)
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            for name in ("car", "flight", "hotel"):
-                yield book(name)
-            raise ValueError("no")
+        trip = trip_of(colour, booking(colour, undone, fails=refusing({"flight"})), "car", "flight", "hotel")
 
         with pytest.raises(CompensationFailed) as caught:
             flow.run(trip.options(run_id="r"))
@@ -49,13 +38,8 @@ class TestFailingUndos:
     def test_retry_runs_only_what_is_left(self, store: Store, colour: Colour) -> None:
         """G2: `flow.retry` runs the undos that failed, then raises the cause."""
         undone: Undone = []
-        broken = [True]
-
-        def fails(name: str) -> None:
-            if name == "flight" and broken:
-                raise NonRetryable("the airline says no")
-
-        book = booking(colour, undone, fails=fails)
+        broken = {"flight"}
+        book = booking(colour, undone, fails=refusing(broken))
         ships: list[int] = []
 
         @colour.step(attempts=1)
@@ -85,22 +69,14 @@ class TestFailingUndos:
     def test_a_crash_after_it(self, store: Store, colour: Colour) -> None:
         """G2, G3: a failed undo is remembered over a crash in the next one: it is reported, and a retry runs it."""
         undone: Undone = []
-        broken = [True]
-        crashes = [Crash()]
+        broken = {"hotel"}
+        refuses, dies = refusing(broken), dying("flight")
 
         def fails(name: str) -> None:
-            if name == "hotel" and broken:
-                raise NonRetryable("the hotel says no")
-            if name == "flight" and crashes:
-                raise crashes.pop()
+            refuses(name)
+            dies(name)
 
-        book = booking(colour, undone, fails=fails)
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            for name in ("flight", "hotel"):
-                yield book(name)
-            raise ValueError("no")
+        trip = trip_of(colour, booking(colour, undone, fails=fails), "flight", "hotel")
 
         crash_once(store, trip)
         flow = store.flow()
@@ -117,13 +93,8 @@ class TestFailingUndos:
     def test_in_a_scope_inside(self, store: Store, colour: Colour) -> None:
         """G2: the retry of an undo in an inner scope goes on outwards, and raises the first cause of all."""
         undone: Undone = []
-        broken = [True]
-
-        def fails(name: str) -> None:
-            if name == "inner" and broken:
-                raise NonRetryable("no")
-
-        book = booking(colour, undone, fails=fails)
+        broken = {"inner"}
+        book = booking(colour, undone, fails=refusing(broken))
 
         def sync_body() -> None:
             book("outer")
@@ -158,14 +129,8 @@ class TestRollbacksThatAreCutShort:
         """G3: a run in `compensating` is finished by another process: what was undone is not undone again."""
         undone: Undone = []
         bodies: list[str] = []
-        crashes = [Crash()]
         forward: list[str] = []
-
-        def fails(name: str) -> None:
-            if name == dies and crashes:
-                raise crashes.pop()
-
-        book = booking(colour, undone, fails=fails)
+        book = booking(colour, undone, fails=dying(dies))
 
         @colour.step
         def go_forward() -> None:
@@ -201,13 +166,7 @@ class TestRollbacksThatAreCutShort:
         def fails(_name: str) -> None:
             flows[0].cancel("r")
 
-        book = booking(colour, undone, fails=fails)
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            yield book("flight")
-            yield book("hotel")
-            raise ValueError("no")
+        trip = trip_of(colour, booking(colour, undone, fails=fails), "flight", "hotel")
 
         flows.append(store.flow())
         with pytest.raises(ValueError, match="no"):
@@ -223,13 +182,7 @@ class TestRollbacksThatAreCutShort:
             if name == "hotel":
                 flowkit.sleep(1)
 
-        book = booking(colour, undone, fails=fails)
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            yield book("flight")
-            yield book("hotel")
-            raise ValueError("no")
+        trip = trip_of(colour, booking(colour, undone, fails=fails), "flight", "hotel")
 
         with pytest.raises(CompensationFailed) as caught:
             flow.run(trip)
@@ -240,14 +193,8 @@ class TestRollbacksThatAreCutShort:
     def test_an_undo_that_is_gone_blocks(self, store: Store, colour: Colour) -> None:
         """G3: an undo that the replay cannot rebuild blocks the run, naming the operation; mended code finishes it."""
         undone: Undone = []
-        crashes = [Crash()]
         names = ["car", "flight"]
-
-        def fails(_name: str) -> None:
-            if crashes:
-                raise crashes.pop()
-
-        book = booking(colour, undone, fails=fails)
+        book = booking(colour, undone, fails=dying())
 
         @colour.task(attempts=1)
         def trip() -> Body[None]:
@@ -255,10 +202,7 @@ class TestRollbacksThatAreCutShort:
                 yield book(name)
             raise ValueError("no")
 
-        flow = store.flow()
-        with pytest.raises(Crash):
-            flow.run(trip.options(run_id="r"))
-        flow.close()
+        crash_once(store, trip)
         del names[1]
         flow = store.flow()
         with pytest.raises(RunBlocked, match="undo"):
@@ -275,13 +219,7 @@ class TestRollbacksThatAreCutShort:
     def test_a_crash_at_each_point(self, harness: Harness, colour: Colour, at: Any, where: str) -> None:  # noqa: ANN401  # a word
         """G3: wherever the rollback is cut short, each undo is recorded once, in order."""
         undone: Undone = []
-        book = booking(colour, undone)
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            yield book("flight")
-            yield book("hotel")
-            raise ValueError("no")
+        trip = trip_of(colour, booking(colour, undone), "flight", "hotel")
 
         harness.crash(where, at=at)
         run = harness.run(trip)
@@ -293,26 +231,8 @@ class TestRollbacksThatAreCutShort:
     def test_an_undo_in_back_off(self, store: Store, clock: FakeClock, colour: Colour) -> None:
         """R2: an undo that waits for its next attempt lets go of the run, and keeps its attempts over a restart."""
         attempts: list[int] = []
+        trip = left_in_back_off(store, clock, colour, attempts)
 
-        @colour.step(retry=flowkit.Retry(attempts=3, delay=3600, backoff=1, max_delay=3600, jitter=0))
-        def book() -> None:
-            pass
-
-        @book.compensate
-        def cancel() -> None:
-            attempts.append(flowkit.current_run().attempt)
-            if len(attempts) < 3:
-                raise OSError("away")
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            yield book()
-            raise ValueError("no")
-
-        with Flow(store.storage(), clock=clock) as flow:
-            flow.start(trip.options(run_id="r"))
-            eventually(lambda: store.header("r").wake_at_ms is not None)
-            assert store.header("r").status is RunStatus.COMPENSATING
         with pytest.raises(ValueError, match="no"):
             store.flow(clock=clock).run(trip.options(run_id="r"))
 

@@ -19,7 +19,7 @@ from flowkit import (
     task,
 )
 from flowkit_testing import Harness
-from tests.rules.booking import Undone, booking, flown
+from tests.rules.booking import Undone, booking, dying, flown
 from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, Store, at_once, crash_once, waiting
 
 
@@ -186,14 +186,8 @@ class TestScopes:
     def test_another_error_comes_back(self, store: Store, colour: Colour) -> None:
         """G3: a rollback that was cut short ends with the error that it was begun by, whatever the replay raises."""
         undone: Undone = []
-        crashes = [Crash()]
         bodies: list[int] = []
-
-        def fails(_name: str) -> None:
-            if crashes:
-                raise crashes.pop()
-
-        book = booking(colour, undone, fails=fails)
+        book = booking(colour, undone, fails=dying())
 
         def sync_body() -> None:
             bodies.append(1)

@@ -16,7 +16,7 @@ from flowkit import (
     task,
 )
 from flowkit.entries import decode
-from tests.rules.booking import Undone, booking, flown
+from tests.rules.booking import Undone, booking, flown, trip_of
 from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, Store, at_once, crash_once, eventually
 
 
@@ -30,13 +30,7 @@ class TestTheTask:
     def test_newest_first_once_each(self, flow: Flow, colour: Colour) -> None:
         """G1: the undos of the completed steps run in reverse, once each, with result and arguments; then the error."""
         undone: Undone = []
-        book = booking(colour, undone)
-
-        @colour.task(attempts=1)
-        def trip() -> Body[None]:
-            for name in ("car", "flight", "hotel"):
-                yield book(name)
-            raise ValueError("no")
+        trip = trip_of(colour, booking(colour, undone), "car", "flight", "hotel")
 
         with pytest.raises(ValueError, match="no"):
             flow.run(trip.options(run_id="r"))
