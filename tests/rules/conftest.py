@@ -18,7 +18,7 @@ import pytest
 import flowkit
 import flowkit.reasons
 import flowkit.run
-from flowkit import Flow, Retry, RunStatus, Step, Task, step, task
+from flowkit import Flow, Retry, RunCancelled, RunStatus, Step, Task, step, task
 from flowkit.clock import Clock
 from flowkit.durations import Duration
 from flowkit.engine import Engine
@@ -286,6 +286,16 @@ def eventually(what: Callable[[], bool]) -> None:
 def waiting(flow: Flow, run_id: str = "r") -> None:
     """Wait until a run waits."""
     eventually(lambda: flow.handle(run_id).status() is RunStatus.WAITING)
+
+
+def cancel_as_it_waits(flow: Flow, body: Any) -> None:  # noqa: ANN401  # a task of either colour
+    """Start a task as `r`, cancel it as soon as it waits, and see it end by that."""
+    handle = flow.start(body.options(run_id="r"))
+    waiting(flow)
+    assert handle.cancel()
+    with pytest.raises(RunCancelled):
+        handle.result(timeout=PATIENCE_S)
+    assert handle.status() is RunStatus.CANCELLED
 
 
 def is_cancellation(error: BaseException) -> bool:

@@ -10,7 +10,17 @@ import pytest
 import flowkit
 from flowkit import Flow, Retry, RunCancelled, RunStatus, step, task
 from tests.rules.booking import left_in_back_off
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, eventually, is_cancellation, waiting
+from tests.rules.conftest import (
+    PATIENCE_S,
+    Body,
+    Colour,
+    Crash,
+    FakeClock,
+    Store,
+    cancel_as_it_waits,
+    eventually,
+    is_cancellation,
+)
 
 
 class TestCancellation:
@@ -153,12 +163,7 @@ class TestCancellation:
                 fail()
 
         with Flow(store.storage()) as flow:
-            handle = flow.start(body)
-            eventually(lambda: handle.status() is RunStatus.WAITING)
-            assert handle.cancel()
-            with pytest.raises(RunCancelled):
-                handle.result(timeout=PATIENCE_S)
-            assert handle.status() is RunStatus.CANCELLED
+            cancel_as_it_waits(flow, body)
 
     def test_it_comes_while_the_run_goes_to_wait(self, store: Store, colour: Colour) -> None:
         """E2: a mark that comes with the answer to the timer's own commit is not taken for one that was heard."""
@@ -279,11 +284,7 @@ class TestCancellation:
                 raise
 
         with Flow(store.storage()) as flow:
-            handle = flow.start(parent.options(run_id="r"))
-            waiting(flow)
-            handle.cancel()
-            with pytest.raises(RunCancelled):
-                handle.result(timeout=PATIENCE_S)
+            cancel_as_it_waits(flow, parent)
 
         assert told == [True]
 
@@ -304,11 +305,7 @@ class TestCancellation:
                 raise
 
         with Flow(store.storage()) as flow:
-            handle = flow.start(parent.options(run_id="r"))
-            waiting(flow)
-            handle.cancel()
-            with pytest.raises(RunCancelled):
-                handle.result(timeout=PATIENCE_S)
+            cancel_as_it_waits(flow, parent)
             eventually(lambda: [header.status for header in flow.runs(task=child)] == [RunStatus.CANCELLED])
 
     def test_it_comes_while_an_undo_waits(self, store: Store, clock: FakeClock, colour: Colour) -> None:

@@ -5,9 +5,8 @@ import pytest
 from flowkit import (
     EventTimeout,
     Flow,
-    RunCancelled,
 )
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, waiting
+from tests.rules.conftest import Body, Colour, Crash, FakeClock, Store, cancel_as_it_waits, waiting
 
 
 class TestTimeouts:
@@ -124,10 +123,6 @@ class TestTimeouts:
                 raise
 
         with Flow(store.storage()) as flow:
-            handle = flow.start(body.options(run_id="r"))
-            waiting(flow)
-            handle.cancel()
-            with pytest.raises(RunCancelled):
-                handle.result(timeout=PATIENCE_S)
+            cancel_as_it_waits(flow, body)
 
         assert seen[-1:] == ["cancelled"]

@@ -11,7 +11,6 @@ from flowkit import (
     Flow,
     NotAllowedInStep,
     OutsideRun,
-    RunCancelled,
     WrongColour,
     on_rollback,
     saga,
@@ -20,7 +19,7 @@ from flowkit import (
 )
 from flowkit_testing import Harness
 from tests.rules.booking import Undone, booking, dying, flown
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, Store, at_once, crash_once, waiting
+from tests.rules.conftest import Body, Colour, Crash, Store, at_once, cancel_as_it_waits, crash_once
 
 
 def _raise(error: BaseException | None) -> None:
@@ -174,11 +173,7 @@ class TestScopes:
                 seen.append(flown(undone))
 
         with Flow(store.storage()) as flow:
-            handle = flow.start(_task(colour, sync_body, async_body).options(run_id="r"))
-            waiting(flow)
-            handle.cancel()
-            with pytest.raises(RunCancelled):
-                handle.result(timeout=PATIENCE_S)
+            cancel_as_it_waits(flow, _task(colour, sync_body, async_body))
 
         assert seen[-1] == ["flight"]
         assert flown(undone) == ["flight", "car"]
