@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -38,7 +37,6 @@ from flowkit_testing.clusters import Cluster, until
 from flowkit_testing.redis_audit import audit
 from tests.redis import limited_child
 
-_numbers = count()
 ANY = AnyOf(("task",))
 ONE = Limit(1)
 LANE = b"7:default:task"
@@ -48,19 +46,9 @@ MINUTE_MS = 60_000
 
 
 @pytest.fixture
-def url(flowkit_redis_cluster: Cluster) -> str:
-    """An empty namespace of eight shards."""
-    return f"{flowkit_redis_cluster.url}?namespace=limits{os.getpid()}-{next(_numbers)}"
-
-
-@pytest.fixture
-def storage(url: str) -> Iterator[RedisStorage]:
-    """A storage on it, in which nothing may be left that does not fit together."""
-    storage = redis_storage(url)
-    storage.open()
-    yield storage
-    assert audit(storage) == []
-    storage.close()
+def url(cluster_url: str) -> str:
+    """All of this is about a Cluster."""
+    return cluster_url
 
 
 def afar(storage: RedisStorage, name: str = "run", limit: Limit = ONE) -> str:

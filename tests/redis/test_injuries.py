@@ -8,38 +8,20 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from flowkit import Flow, RunStatus, step, task
-from flowkit_redis import redis_storage
-from flowkit_testing import redis_audit
 from flowkit_testing.auditor import EffectLog
 from flowkit_testing.servers import Server
+from tests.redis.conftest import complaints
 
 PATIENCE_S = 60.0
-
-
-@pytest.fixture
-def effects(tmp_path: Path) -> EffectLog:
-    """What steps have done."""
-    return EffectLog(tmp_path / "effects")
 
 
 def times(effects: EffectLog) -> Counter[str]:
     """How often each was done."""
     return Counter(effect.name for effect in effects.read())
-
-
-def complaints(url: str) -> list[str]:
-    """What an auditor finds."""
-    storage = redis_storage(url)
-    storage.open()
-    try:
-        return redis_audit.audit(storage)
-    finally:
-        storage.close()
 
 
 def test_connections_and_scripts_are_gone_at_every_step(

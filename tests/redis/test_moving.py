@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
-from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
@@ -15,7 +13,6 @@ from flowkit import Flow, gather, step, task
 from flowkit.records import (
     AnyOf,
     Commit,
-    Created,
     Done,
     Finish,
     Grant,
@@ -32,33 +29,15 @@ from flowkit_redis.keys import Shard
 from flowkit_testing.auditor import EffectLog, audit, ended
 from flowkit_testing.clusters import Cluster, until
 from flowkit_testing.servers import Server
+from tests.redis.conftest import HOUR_MS, born
 
-_numbers = count()
 ANY = AnyOf(("task",))
-HOUR_MS = 3_600_000
 
 
 @pytest.fixture
-def url(flowkit_redis_cluster: Cluster) -> str:
-    """An empty namespace of eight shards."""
-    return f"{flowkit_redis_cluster.url}?namespace=moving{os.getpid()}-{next(_numbers)}"
-
-
-@pytest.fixture
-def storage(url: str) -> Iterator[RedisStorage]:
-    """A storage on it."""
-    storage = redis_storage(url)
-    storage.open()
-    yield storage
-    storage.close()
-
-
-def born(storage: RedisStorage, run_id: str) -> Lease:
-    """A run that is leased to whoever asks."""
-    (answer,) = storage.submit([NewRun(run_id, "task", b"input", grant=Grant("worker", f"born-{run_id}", HOUR_MS))])
-    assert isinstance(answer, Created)
-    assert answer.lease is not None
-    return answer.lease
+def url(cluster_url: str) -> str:
+    """All of this is about a Cluster."""
+    return cluster_url
 
 
 def slot_of(storage: RedisStorage, run_id: str) -> int:
@@ -146,12 +125,6 @@ def same(number: int) -> int:
 def echo(number: int) -> int:
     """Gives back what it got."""
     return same(number)
-
-
-@pytest.fixture
-def effects(tmp_path: Path) -> EffectLog:
-    """What steps have done."""
-    return EffectLog(tmp_path / "effects")
 
 
 def test_runs_go_on_while_slots_move(url: str, flowkit_redis_cluster: Cluster, effects: EffectLog) -> None:

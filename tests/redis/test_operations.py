@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -25,6 +24,7 @@ from flowkit_redis import RedisStorage, redis_storage
 from flowkit_redis.url import parse
 from flowkit_testing.clusters import Cluster, until
 from flowkit_testing.servers import Server, free_port
+from tests.redis.conftest import opened
 
 ANY = AnyOf(("task",))
 SECRET, ESCAPED = "pa:ss/w@rd", "pa%3Ass%2Fw%40rd"  # they open nothing
@@ -42,15 +42,6 @@ def test_nobody_there(command: str, scheme: str) -> None:
     assert f"{where} cannot be opened (" in found.output
     assert "is it running, and is the URL right?" in found.output
     assert "Traceback" not in found.output
-
-
-@contextlib.contextmanager
-def opened(url: str) -> Iterator[RedisStorage]:
-    """A storage, for a while."""
-    storage = redis_storage(url)
-    storage.open()
-    yield storage
-    storage.close()
 
 
 @step

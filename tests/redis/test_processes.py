@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -17,9 +16,9 @@ import pytest
 from flowkit import Flow
 from flowkit.records import RunQuery, RunStatus
 from flowkit_redis import RedisStorage, redis_storage
-from flowkit_testing.redis_audit import audit
 from flowkit_testing.servers import Server
 from tests.redis import worker_child
+from tests.redis.conftest import complaints
 
 CHILD = Path(worker_child.__file__)
 PATIENCE_S = 60.0
@@ -67,14 +66,6 @@ def until(what: Callable[[], bool]) -> None:
             return
         tick.wait(0.005)
     raise AssertionError("what had to come did not")
-
-
-def complaints(url: str) -> list[str]:
-    """What an auditor finds."""
-    storage = redis_storage(url)
-    storage.open()
-    with contextlib.closing(storage):
-        return audit(storage)
 
 
 def test_workers_that_are_killed_again_and_again(start: Start, client: Flow, url: str, tmp_path: Path) -> None:

@@ -107,12 +107,6 @@ def test_namespaces_do_not_see_each_other(flowkit_redis_server: Server) -> None:
 # ---- TLS
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Made once: keys take time."""
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
 @contextlib.contextmanager
 def tls(server: Server, context: ssl.SSLContext) -> Iterator[str]:
     """The URL of a server behind TLS, with the password of the limited user."""

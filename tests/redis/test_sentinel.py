@@ -15,7 +15,7 @@ import pytest
 from flowkit import Flow, RunHandle, RunStatus, step, task
 from flowkit.errors import ConfigurationError, StorageError
 from flowkit.patience import PatientStorage
-from flowkit.records import AnyOf, Commit, Created, Fenced, Gap, Grant, Lease, NewRun
+from flowkit.records import AnyOf, Commit, Fenced, Gap, Grant, NewRun
 from flowkit.storage import Storage
 from flowkit_redis import RedisStorage, redis_storage
 from flowkit_testing import redis_audit
@@ -25,12 +25,12 @@ from flowkit_testing.contract.committing import Committing
 from flowkit_testing.contract.leasing import Leasing
 from flowkit_testing.contract.resending import Resending
 from flowkit_testing.contract.waiting import Waiting
+from tests.redis.conftest import HOUR_MS, born
 
 T = TypeVar("T")
 _numbers = count()
 _watched: list[Watched] = []
 ANY = AnyOf(("task",))
-HOUR_MS = 3_600_000
 IDLE_S = 20.0  # an idle worker that finds work later than this is deaf
 
 
@@ -56,12 +56,6 @@ def url(watched: Watched) -> str:
     return f"{watched.url}?namespace=sentinel{os.getpid()}-{next(_numbers)}"
 
 
-@pytest.fixture
-def effects(tmp_path: Path) -> EffectLog:
-    """What steps have done."""
-    return EffectLog(tmp_path / "effects")
-
-
 class TestSentinel(Committing, Leasing, Resending, Waiting):
     """The parts of the contract that have to do with owners and lost answers."""
 
@@ -76,14 +70,6 @@ class TestSentinel(Committing, Leasing, Resending, Waiting):
         other = storage.sibling()
         other.open()
         return other
-
-
-def born(storage: RedisStorage, run_id: str) -> Lease:
-    """A run that is leased to whoever asks."""
-    (answer,) = storage.submit([NewRun(run_id, "task", b"input", grant=Grant("worker", f"born-{run_id}", HOUR_MS))])
-    assert isinstance(answer, Created)
-    assert answer.lease is not None
-    return answer.lease
 
 
 def patient(ask: Callable[[], T]) -> T:

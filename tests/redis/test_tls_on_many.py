@@ -18,12 +18,6 @@ from tests.redis.tls import Certificates, TlsFront
 Place = Callable[[Certificates], contextlib.AbstractContextManager[str]]
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Made once: keys take time."""
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
 @contextlib.contextmanager
 def cluster_behind_fronts(certificates: Certificates) -> Iterator[str]:
     """Nodes that announce the ports of the fronts before them."""
