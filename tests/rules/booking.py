@@ -5,7 +5,8 @@ from typing import Any
 
 import flowkit
 from flowkit import Flow, NonRetryable, Retry, RunStatus
-from tests.rules.conftest import Body, Colour, Crash, FakeClock, Store, at_once, eventually
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import Crash, FakeClock, Store, at_once, eventually
 
 Undone = list[Any]
 

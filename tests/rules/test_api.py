@@ -16,7 +16,8 @@ from flowkit import (
     step,
     task,
 )
-from tests.rules.conftest import Body, Colour, Store
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import Store
 
 
 @attrs.frozen

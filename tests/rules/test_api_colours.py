@@ -19,7 +19,8 @@ from flowkit import (
     step,
     task,
 )
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Store
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Store
 
 
 async def _await(call: Any) -> Any:  # noqa: ANN401  # any awaitable

@@ -20,7 +20,8 @@ from flowkit import (
 from flowkit.codec import JsonCodec
 from flowkit.codec.base import Json
 from flowkit.memory import MemoryStorage
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Process, Store, eventually
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Process, Store, eventually
 
 
 @pytest.fixture

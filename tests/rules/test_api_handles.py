@@ -16,7 +16,8 @@ from flowkit import (
     RunResult,
     RunStatus,
 )
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Store
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Store
 
 
 class TestHandles:

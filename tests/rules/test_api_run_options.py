@@ -8,7 +8,8 @@ from flowkit import ConfigurationError, Flow, Retry, RunBlocked, StepTimeout, st
 from flowkit.codec import JsonCodec
 from flowkit.errors import SerializationError
 from flowkit.overrides import Overrides, overrides_from_json, overrides_to_json
-from tests.rules.conftest import PATIENCE_S, Body, Colour, FakeClock, Store
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, FakeClock, Store
 
 
 class Busy(Exception):

@@ -17,7 +17,8 @@ from flowkit import (
     step,
     task,
 )
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store
 
 
 class TestRuns:

@@ -8,7 +8,8 @@ import pytest
 
 from flowkit import LeaseLost
 from flowkit.records import Commit
-from tests.rules.conftest import PATIENCE_S, Body, Colour, FakeClock, Store, Wire, eventually
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, FakeClock, Store, Wire, eventually
 
 
 class TestOneOutcome:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from flowkit import Flow, Retry, StepInterrupted, current_run, step, task
-from tests.rules.conftest import Body, Colour, Crash, Store, eventually
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import Crash, Store, eventually
 
 NOW = Retry(attempts=3, delay=0, jitter=0)
 

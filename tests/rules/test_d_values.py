@@ -29,7 +29,8 @@ from flowkit import (
     step,
     task,
 )
-from tests.rules.conftest import Body, Colour, Crash, Store
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import Crash, Store
 
 
 class Size(enum.Enum):

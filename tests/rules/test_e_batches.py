@@ -13,7 +13,8 @@ from flowkit import (
     RunStatus,
     task,
 )
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, Wire, at_once, eventually
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, Wire, at_once, eventually
 
 
 def _total(found: object) -> int:

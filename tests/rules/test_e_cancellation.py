@@ -10,17 +10,8 @@ import pytest
 import flowkit
 from flowkit import Flow, Retry, RunCancelled, RunStatus, step, task
 from tests.rules.booking import left_in_back_off
-from tests.rules.conftest import (
-    PATIENCE_S,
-    Body,
-    Colour,
-    Crash,
-    FakeClock,
-    Store,
-    cancel_as_it_waits,
-    eventually,
-    is_cancellation,
-)
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, cancel_as_it_waits, eventually, is_cancellation
 
 
 class TestCancellation:

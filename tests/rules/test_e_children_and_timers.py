@@ -10,7 +10,8 @@ import pytest
 import flowkit
 from flowkit import Flow, RunStatus, step, task
 from flowkit.durations import Duration
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, eventually
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, eventually
 
 
 class TestChildren:

@@ -15,7 +15,8 @@ from flowkit import (
     WrongColour,
     task,
 )
-from tests.rules.conftest import Body, Colour, Crash, Store, at_once
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import Crash, Store, at_once
 
 
 @attrs.frozen

@@ -6,7 +6,8 @@ from flowkit import (
     EventTimeout,
     Flow,
 )
-from tests.rules.conftest import Body, Colour, Crash, FakeClock, Store, cancel_as_it_waits, waiting
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import Crash, FakeClock, Store, cancel_as_it_waits, waiting
 
 
 class TestTimeouts:

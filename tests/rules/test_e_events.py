@@ -19,7 +19,8 @@ from flowkit import (
     task,
 )
 from flowkit.mailbox import Mailbox
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Process, Store, eventually, waiting
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Process, Store, eventually, waiting
 
 
 @attrs.frozen

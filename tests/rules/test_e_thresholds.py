@@ -13,7 +13,8 @@ from flowkit import (
     RunStatus,
     task,
 )
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Store, eventually
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Store, eventually
 
 
 class TestThresholds:

@@ -20,7 +20,8 @@ from flowkit import (
     task,
 )
 from flowkit_testing import Harness
-from tests.rules.conftest import PATIENCE_S, Body, Colour, FakeClock, Store, at_once, eventually, is_cancellation
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, FakeClock, Store, at_once, eventually, is_cancellation
 
 
 @attrs.frozen

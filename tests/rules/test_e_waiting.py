@@ -8,7 +8,8 @@ import pytest
 import flowkit
 from flowkit import Flow, RunStatus, step, task
 from flowkit.entries import decode
-from tests.rules.conftest import PATIENCE_S, Body, Colour, FakeClock, Store, eventually, waiting
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, FakeClock, Store, eventually, waiting
 
 TURNS = 500  # of the event loop; many more than pass before a body is looked at
 

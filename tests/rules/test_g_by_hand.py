@@ -7,7 +7,8 @@ from flowkit import (
     RunRolledBack,
     RunStatus,
 )
-from tests.rules.conftest import Body, Colour, Crash, Store, at_once
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import Crash, Store, at_once
 
 
 class TestByHand:

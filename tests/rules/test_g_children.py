@@ -5,7 +5,8 @@ import pytest
 from flowkit import (
     Flow,
 )
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, Store
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, Store
 
 
 class TestUndos:

@@ -18,7 +18,8 @@ from flowkit import (
 )
 from flowkit_testing import Harness
 from tests.rules.booking import Undone, booking, dying, flown, left_in_back_off, refusing, trip_of
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, crash_once
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, crash_once
 
 
 class TestFailingUndos:

@@ -13,7 +13,8 @@ from flowkit.entries import Kind, decode
 from flowkit.records import Capabilities
 from flowkit.storage import Storage
 from flowkit_testing import Harness
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, Store, Wire, at_once
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, Store, Wire, at_once
 
 
 class SlowWire(Wire):

@@ -19,7 +19,8 @@ from flowkit import (
 )
 from flowkit_testing import Harness
 from tests.rules.booking import Undone, booking, dying, flown
-from tests.rules.conftest import Body, Colour, Crash, Store, at_once, cancel_as_it_waits, crash_once
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import Crash, Store, at_once, cancel_as_it_waits, crash_once
 
 
 def _raise(error: BaseException | None) -> None:

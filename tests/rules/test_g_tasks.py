@@ -17,7 +17,8 @@ from flowkit import (
 )
 from flowkit.entries import decode
 from tests.rules.booking import Undone, booking, flown, trip_of
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, Store, at_once, crash_once, eventually
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, Store, at_once, crash_once, eventually
 
 
 def _names(flow: Flow) -> list[str]:

@@ -20,7 +20,8 @@ from flowkit import (
     task,
     uuid4,
 )
-from tests.rules.conftest import Body, Colour, Crash, FakeClock, Store, Wire, crash_once
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import Crash, FakeClock, Store, Wire, crash_once
 
 
 class TestInsideAStep:

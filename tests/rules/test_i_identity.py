@@ -17,7 +17,8 @@ from flowkit import (
     step,
     task,
 )
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, Store, crash_once
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, Store, crash_once
 
 
 class TestOrdinals:

@@ -15,7 +15,8 @@ from flowkit import (
     step,
     task,
 )
-from tests.rules.conftest import Body, Colour, Crash, Store, crash_once
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import Crash, Store, crash_once
 
 
 class TestComparison:

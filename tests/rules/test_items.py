@@ -21,7 +21,8 @@ from flowkit import (
     wait_for_work,
     work,
 )
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Process, Store, Wire, at_once, eventually
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Process, Store, Wire, at_once, eventually
 
 
 def told(items: list[Item], *, status: bool = False) -> list[tuple[str, object]]:

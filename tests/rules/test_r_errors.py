@@ -15,7 +15,8 @@ from flowkit import (
     task,
 )
 from flowkit.records import Exactly, Grant
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, at_once
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, at_once
 
 
 class Busy(Exception):

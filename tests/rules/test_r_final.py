@@ -9,7 +9,8 @@ from flowkit import (
     step,
     task,
 )
-from tests.rules.conftest import Body, Colour, Crash, Store, at_once
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import Crash, Store, at_once
 
 
 class TestFinalFailures:

@@ -15,7 +15,8 @@ from flowkit import (
     step,
     task,
 )
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, at_once, eventually
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, at_once, eventually
 
 
 class TestBackOff:

@@ -14,7 +14,8 @@ from flowkit import (
     step,
     task,
 )
-from tests.rules.conftest import Body, Colour, FakeClock, Store, at_once
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import FakeClock, Store, at_once
 
 
 class TestAttempts:

@@ -7,7 +7,8 @@ import pytest
 
 import flowkit
 from flowkit import Flow, WorkOutcome, step, work
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, at_once, eventually
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, at_once, eventually
 
 Outcomes = list[WorkOutcome]
 

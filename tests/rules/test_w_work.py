@@ -11,7 +11,8 @@ from flowkit import Flow, NonRetryable, WorkHandle, WorkOutcome, sequencer, slee
 from flowkit.entries import decode
 from flowkit.records import Finish, RunStatus
 from flowkit_testing import Harness
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, Store, Wire, crash_once, eventually
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, Store, Wire, crash_once, eventually
 
 
 @step

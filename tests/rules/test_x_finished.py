@@ -7,7 +7,8 @@ import pytest
 import flowkit
 from flowkit import Flow, Retry, RunFinished, RunNotFound, RunRolledBack, RunStatus
 from flowkit.worker import PURGED_AT_ONCE
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, FakeClock, Store, eventually
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, eventually
 
 
 class TestFinished:

@@ -10,7 +10,8 @@ import flowkit
 from flowkit import Concurrency, ConfigurationError, Flow, gather, task
 from flowkit.records import Exactly, Grant, Limit, RunStatus
 from flowkit_testing import Harness
-from tests.rules.conftest import PATIENCE_S, Body, Colour, FakeClock, Store, eventually
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, FakeClock, Store, eventually
 
 
 class Room:

@@ -12,18 +12,8 @@ from flowkit import Flow, RunStatus, step, task
 from flowkit.records import NewRun
 from flowkit.storage import Storage
 from flowkit.worker import Closing
-from tests.rules.conftest import (
-    PATIENCE_S,
-    Body,
-    Colour,
-    Crash,
-    FakeClock,
-    Process,
-    Store,
-    Wire,
-    eventually,
-    is_closing,
-)
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Process, Store, Wire, eventually, is_closing
 
 # A program of two steps: it notes what runs, and dies where it is told to.
 PROGRAM = """

@@ -13,7 +13,8 @@ from flowkit import ConfigurationError, Flow, RunStatus
 from flowkit.memory import MemoryStorage
 from flowkit.presence import KEY, Member, Presence, announce, workers
 from flowkit.records import Claimed, Grant, Want
-from tests.rules.conftest import PATIENCE_S, Body, Colour, FakeClock, Store, eventually, is_closing
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, FakeClock, Store, eventually, is_closing
 
 
 class SlowToClaim(MemoryStorage):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from flowkit.storage import open_storage
-from tests.rules.conftest import Colour, Store
+from tests.rules.colours import Colour
+from tests.rules.conftest import Store
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from flowkit import NonRetryable, Sequencer, saga, sequencer, task
 from flowkit_testing import Harness
-from tests.rules.conftest import Body, Colour
+from tests.rules.colours import Body, Colour
 
 
 class Blocks:

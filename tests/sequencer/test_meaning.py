@@ -19,7 +19,8 @@ from flowkit import (
 )
 from flowkit.entries import Kind
 from flowkit_testing import Harness, RunReport
-from tests.rules.conftest import PATIENCE_S, Colour
+from tests.rules.colours import Colour
+from tests.rules.conftest import PATIENCE_S
 
 
 class Kit:

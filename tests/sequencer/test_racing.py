@@ -20,7 +20,8 @@ from flowkit.entries import Kind
 from flowkit.errors import ConfigurationError, WrongColour
 from flowkit.racing import race, race_async
 from flowkit_testing import Harness
-from tests.rules.conftest import PATIENCE_S, Body, Colour, at_once
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, at_once
 
 
 class TestWinning:

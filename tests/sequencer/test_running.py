@@ -24,7 +24,8 @@ from flowkit import (
 )
 from flowkit_testing import Harness
 from flowkit_testing.faults import At
-from tests.rules.conftest import PATIENCE_S, Body, Colour, Crash, Store
+from tests.rules.colours import Body, Colour
+from tests.rules.conftest import PATIENCE_S, Crash, Store
 
 
 @step
