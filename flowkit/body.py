@@ -117,12 +117,15 @@ def _judge(run: Run, call: BodyCall, outcome: Outcome) -> Operation[Ending | Non
 
 def tell_if_swallowed(run: Run, outcome: Outcome) -> None:
     """Report a body that went on after it was told to let go (rule E1)."""
-    if not isinstance(outcome, Raised) or isinstance(outcome.error, Exception):
-        log.warning(
-            "the task of run %r went on after it was told to let go (a bare `except:` or `except BaseException:` "
-            "without `raise`?); what it did after that was not recorded",
-            run.id,
-        )
+    if isinstance(outcome, Raised) and not isinstance(outcome.error, Exception):
+        return
+    told = (
+        f"the task of run {run.id!r} went on after it was told to let go (a bare `except:` or `except BaseException:` "
+        "without `raise`?); what it did after that was not recorded"
+    )
+    log.warning("%s", told)
+    if run.probe is not None:
+        run.probe.swallowed(run, told)
 
 
 def _returned(run: Run, call: BodyCall, value: object) -> Operation[Ending | None]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from flowkit.children import portions
 from flowkit.clock import Clock
-from flowkit.codec import Codec
+from flowkit.codec import Codec, Json
 from flowkit.documents import ReplyTo, RunInput, decode_input, decode_result, encode_input
 from flowkit.effects import Inquire, Outcome, Standing
 from flowkit.errors import RunConflict, RunNotFound, RunRolledBack, SerializationError
@@ -148,7 +147,7 @@ class Client:
                 if isinstance(answer, Exists):
                     self.check_same(new, self.snapshot(new.run_id))
 
-    def _argument(self, spec: TaskSpec, hint: object, which: str, value: object) -> Any:  # noqa: ANN401  # JSON
+    def _argument(self, spec: TaskSpec, hint: object, which: str, value: object) -> Json:
         try:
             return self.codec.to_json(value, hint)
         except SerializationError as error:

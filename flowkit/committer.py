@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 
 _FLUSH, _END = "flush", "end"
 _LONG_WAY = 64  # commits of a run after which one goes by way of the thread, so that an event loop comes to the rest
-
-
 ROUND_S = 0.01  # a loop that takes longer to come round than this is held up by something else
 
 _Order = str | int | tuple[Change, Commit]  # _FLUSH, _END, a round that is over, or a commit begun and in doubt

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
 
+from flowkit.daemons import outcome_of_call, outcome_on_thread, unless_fatal
 from flowkit.effects import Invoke, Outcome, Raised, Returned
 from flowkit.errors import StepTimeout
 from flowkit.lines import Entrant, Scope
@@ -34,10 +34,10 @@ def call_plainly(run: Run, scope: Scope, effect: Invoke) -> Outcome:
 
 def _call_with_timeout(run: Run, scope: Scope, effect: Invoke, timeout_s: float) -> Outcome:
     """Call it on a daemon thread that is abandoned when the time is up (rule R5)."""
-    answer: list[Outcome | BaseException] = []
+    answer: list[Outcome] = []
 
     def body() -> None:
-        answer.append(_guarded(lambda: effect.fn(*effect.args, **effect.kwargs)))
+        answer.append(outcome_of_call(lambda: effect.fn(*effect.args, **effect.kwargs)))
 
     context = contextvars.copy_context()
     context.run(current.set, step_frame(run, scope, effect))
@@ -46,7 +46,7 @@ def _call_with_timeout(run: Run, scope: Scope, effect: Invoke, timeout_s: float)
     thread.join(timeout_s)
     if not answer:
         return Raised(_timed_out(run, effect, timeout_s))
-    return _or_raise(answer[0])
+    return unless_fatal(answer[0])
 
 
 async def call_async(run: Run, scope: Scope, effect: Invoke) -> Outcome:
@@ -94,23 +94,8 @@ async def _await_within(run: Run, effect: Invoke, timeout_s: float) -> Outcome:
 
 
 async def _call_on_thread(run: Run, effect: Invoke) -> Outcome:
-    """A daemon thread per call: it can be abandoned, and never waits for a place in a pool."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Outcome | BaseException] = loop.create_future()
-
-    def settle(outcome: Outcome | BaseException) -> None:
-        if not future.done():
-            future.set_result(outcome)
-
-    def body() -> None:
-        outcome = _guarded(lambda: effect.fn(*effect.args, **effect.kwargs))
-        try:
-            loop.call_soon_threadsafe(settle, outcome)
-        except RuntimeError:  # the loop is closed: nobody waits for this late result (rule R5)
-            return
-
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(body,), name=f"flowkit-step-{effect.name}", daemon=True).start()
+    """On a daemon thread, which can be abandoned (rule R5)."""
+    future = outcome_on_thread(lambda: effect.fn(*effect.args, **effect.kwargs), f"flowkit-step-{effect.name}")
     try:
         answer = await asyncio.wait_for(asyncio.shield(future), effect.timeout_s)
     except TimeoutError:
@@ -119,22 +104,7 @@ async def _call_on_thread(run: Run, effect: Invoke) -> Outcome:
         return Raised(_timed_out(run, effect, effect.timeout_s or 0.0))
     except asyncio.CancelledError:
         raise UnderWay(future) from None  # G6: a thread cannot be cancelled
-    return _or_raise(answer)
-
-
-def _guarded(call: Callable[[], object]) -> Outcome | BaseException:
-    try:
-        return Returned(call())
-    except Exception as error:  # noqa: BLE001  # the user's error is an answer here
-        return Raised(error)
-    except BaseException as error:  # noqa: BLE001  # handed to the thread that waits
-        return error
-
-
-def _or_raise(answer: Outcome | BaseException) -> Outcome:
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer
+    return unless_fatal(answer)
 
 
 def _timed_out(run: Run, effect: Invoke, timeout_s: float) -> StepTimeout:

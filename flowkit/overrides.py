@@ -71,13 +71,13 @@ def overrides_from_json(document: Json) -> Overrides:
 
 
 def _policy(document: Json) -> Retry:
+    damaged = SerializationError(f"a run's stored options are damaged: {document!r}")
+    if not isinstance(document, Mapping) or not isinstance(on := document.get("on"), list):
+        raise damaged
     try:
-        assert isinstance(document, Mapping)
-        on = document["on"]
-        assert isinstance(on, list)
         numbers = {name: document[name] for name in _NUMBERS}
         return Retry(**numbers, on=tuple(find_class(str(name)) for name in on))  # type: ignore[arg-type]  # validated by Retry
     except ClassNotFound as error:
         raise RunBlocked(f"its options retry errors of a class that is not known here: {error}") from error
-    except (AssertionError, KeyError, ConfigurationError) as error:
-        raise SerializationError(f"a run's stored options are damaged: {document!r}") from error
+    except (KeyError, ConfigurationError) as error:
+        raise damaged from error

@@ -17,7 +17,6 @@ class SizeLimit:
 
     Args:
         storage: the storage's name, for messages.
-        remedy: what to do instead, as the end of a message.
         max_bytes: how large a value may be.
 
     Raises (each of the methods):
@@ -25,7 +24,6 @@ class SizeLimit:
     """
 
     storage: str
-    remedy: str = "keep large data elsewhere and pass a reference to it"
     max_bytes: int = MAX_VALUE_BYTES
 
     def check(self, value: bytes, what: str, owner: str) -> None:
@@ -33,7 +31,7 @@ class SizeLimit:
         if len(value) > self.max_bytes:
             raise SerializationError(
                 f"{what} of {owner!r} has {len(value)} bytes; the {self.storage} storage takes at most "
-                f"{self.max_bytes}: {self.remedy}"
+                f"{self.max_bytes}: keep large data elsewhere and pass a reference to it"
             )
 
     def check_runs(self, runs: Sequence[NewRun]) -> None:

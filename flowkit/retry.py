@@ -62,16 +62,7 @@ class Retry:
 
     def delay_after(self, error: BaseException, attempt: int) -> float | None:
         """Seconds to wait after the given failed attempt (from 1), or None if that was the last."""
-        return self._delay_after(error, attempt, random.uniform)
-
-    def _delay_after(
-        self, error: BaseException, attempt: int, between: Callable[[float, float], float]
-    ) -> float | None:
-        if attempt >= self.attempts or not isinstance(error, self.on):
-            return None
-        # the exponent is capped so that a large attempt count cannot overflow a float
-        delay = min(self.delay * self.backoff ** min(attempt - 1, 64), self.max_delay)
-        return delay * (1 + self.jitter * between(-1, 1)) if self.jitter else delay
+        return _drawn(self, error, attempt, random.uniform)
 
 
 RetryPolicy = Retry | Callable[[BaseException, int], float | None]
@@ -106,7 +97,7 @@ def delay_after(policy: RetryPolicy, error: BaseException, attempt: int, seed: s
     if isinstance(error, NEVER_RETRIED) or not isinstance(error, Exception):
         return None
     if isinstance(policy, Retry):
-        delay = policy._delay_after(error, attempt, random.Random(f"{seed}:{attempt}").uniform)  # noqa: SLF001  # ours
+        delay = _drawn(policy, error, attempt, random.Random(f"{seed}:{attempt}").uniform)
     else:
         delay = policy(error, attempt)
     if delay is None:
@@ -115,3 +106,12 @@ def delay_after(policy: RetryPolicy, error: BaseException, attempt: int, seed: s
     if isinstance(asked, int | float) and not isinstance(asked, bool) and asked >= 0 and math.isfinite(asked):
         return float(asked)
     return max(0.0, delay)
+
+
+def _drawn(policy: Retry, error: BaseException, attempt: int, between: Callable[[float, float], float]) -> float | None:
+    """The policy's delay, with jitter drawn from this."""
+    if attempt >= policy.attempts or not isinstance(error, policy.on):
+        return None
+    # the exponent is capped so that a large attempt count cannot overflow a float
+    delay = min(policy.delay * policy.backoff ** min(attempt - 1, 64), policy.max_delay)
+    return delay * (1 + policy.jitter * between(-1, 1)) if policy.jitter else delay

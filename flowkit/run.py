@@ -55,6 +55,10 @@ class Probe(Protocol):
         """This thread is about to wait for others of the run, until that is true. May return early."""
         del run, ready
 
+    def swallowed(self, run: Run, told: str) -> None:
+        """The task's body went on after it was told to let go (rule E1); what is told of that."""
+        del run, told
+
 
 @define(eq=False, repr=False)
 class Frame:

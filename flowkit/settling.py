@@ -67,7 +67,7 @@ async def _late(
 
 def _rest(scope: Scope, operation: Operation[object], answer: object) -> Operation[None]:
     """Its end, if it had an effect; what has failed is not tried again, since nobody waits for it."""
-    if isinstance(answer, Raised | BaseException):
+    if isinstance(answer, Raised):
         return
     seen = scope.position, scope.now_ms
     try:

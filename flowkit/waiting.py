@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import contextvars
 import functools
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 from flowkit.calls import perform_call, perform_call_async, recall, refuse_foreign_task, require_async, take_key
+from flowkit.daemons import outcome_on_thread
 from flowkit.documents import describe_error, phase_of
 from flowkit.durations import Duration, seconds
 from flowkit.effects import Raised
@@ -238,31 +236,12 @@ def wait_outside(engine: Engine, run_ids: Sequence[str], timeout: Duration | Non
 
 async def _wait_on_a_thread(wait: Callable[[], list[RunResult[Any]]]) -> list[RunResult[Any]]:
     """On one of its own: who waits must not use up the threads that others need to go on."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[list[RunResult[Any]]] = loop.create_future()
-
-    def tell(results: list[RunResult[Any]], error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(results)
-        else:
-            future.set_exception(error)
-
-    def body() -> None:
-        results: list[RunResult[Any]] = []
-        failed: BaseException | None = None
-        try:
-            results = wait()
-        except BaseException as error:  # noqa: BLE001  # raised where it is awaited
-            failed = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody awaits it any more
-            loop.call_soon_threadsafe(tell, results, failed)
-
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(body,), name="flowkit-wait", daemon=True).start()
+    future = outcome_on_thread(wait, "flowkit-wait")
     with given_back():
-        return await future
+        outcome = await future
+    if isinstance(outcome, Raised):
+        raise outcome.error
+    return cast("list[RunResult[Any]]", outcome.value)
 
 
 def _wait_for_change(engine: Engine, header: RunHeader, deadline: Deadline, *, until_ended: bool) -> None:

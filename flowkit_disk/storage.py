@@ -46,7 +46,7 @@ from flowkit_disk.reading import read_header, read_snapshot
 from flowkit_disk.url import absolute, parse
 from flowkit_disk.wake import WORK, about_run
 
-LIMIT = SizeLimit("disk", "store large data elsewhere and record where it is")
+LIMIT = SizeLimit("disk")
 _SYNCHRONOUS = {Durability.DISK: 2, Durability.PROCESS: 1}  # SQLite's FULL and NORMAL
 SEEN_AT_MOST = 100
 

@@ -235,8 +235,8 @@ def test_half_a_file(harm: bytes, tmp_path: Path) -> None:
     assert broken.exit_code != 0
     assert "Traceback" not in broken.stderr
     assert "runs.jsonl, line 3: " in broken.stderr
-    assert "(2 runs imported, 0 were there)" in broken.stderr
-    assert (mended.exit_code, mended.stderr.strip()) == (0, "1 runs imported, 2 were there")
+    assert "(2 runs imported, 0 already there)" in broken.stderr
+    assert (mended.exit_code, mended.stderr.strip()) == (0, "1 run imported, 2 already there")
 
 
 @step
@@ -272,7 +272,7 @@ def test_a_run_goes_on_elsewhere(direction: str, tmp_path: Path, flowkit_redis_s
 
     imported = CliRunner().invoke(cli, ["runs", "import", "--storage", there], input=exported.stdout)
 
-    assert "1 runs imported, 0 were there" in imported.stderr
+    assert "1 run imported, 0 already there" in imported.stderr
     with Flow(there, worker=True) as flow:
         assert flow.handle("napper").result(timeout=60) == 84
     assert _calls == [21, 42]

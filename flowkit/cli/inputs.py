@@ -16,6 +16,9 @@ from flowkit.codec import Codec, Json
 from flowkit.errors import ConfigurationError, SerializationError
 from flowkit.registry import TaskSpec, hint_for
 
+_WIDEST = 200  # columns of a line with a mistake, which a terminal may break
+_LINE = 80  # characters of a value
+
 
 @frozen
 class Arguments:
@@ -39,7 +42,9 @@ def read_input(given: str) -> Json:
         return cast("Json", json.loads(text))
     except json.JSONDecodeError as error:
         line = (text.splitlines() or [""])[error.lineno - 1 : error.lineno]
-        shown = f"\n  {line[0].rstrip()[:200]}\n  {' ' * (error.colno - 1)}^" if line and error.colno <= 200 else ""  # noqa: PLR2004 - as much as a terminal shows
+        shown = ""
+        if line and error.colno <= _WIDEST:
+            shown = f"\n  {line[0].rstrip()[:_WIDEST]}\n  {' ' * (error.colno - 1)}^"
         hint = "" if text.strip() else "; it is empty"
         raise ConfigurationError(
             f"{where} is no JSON: {error.msg} at line {error.lineno}, column {error.colno}{hint}{shown}\n"
@@ -111,7 +116,7 @@ def _value(spec: TaskSpec, name: str, value: Json, codec: Codec, position: int |
 
 def _unfit(spec: TaskSpec, name: str, value: Json, hint: object, why: str) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    text = text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 - a line of a terminal
+    text = text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."
     return f"argument {name!r} of task {spec.id!r} must be {_hint_text(hint)}, which {text} is not{why}"
 
 

@@ -62,4 +62,4 @@ def import_command(*, file: IO[bytes], storage: str | None) -> None:
 
 def _count(made: list[str | None]) -> str:
     created = sum(run_id is not None for run_id in made)
-    return f"{created} runs imported, {len(made) - created} were there"
+    return f"{created} {'run' if created == 1 else 'runs'} imported, {len(made) - created} already there"

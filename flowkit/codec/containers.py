@@ -72,7 +72,7 @@ class Containers:
         to_json, from_json = item.encode, item.decode
         foreign, untyped = self._tagging.foreign, self._tagging.decode
         return Plan(
-            lambda value: order([to_json(x) for x in value]) if type(value) is cls else foreign(value),  # type: ignore[attr-defined]
+            lambda value: order([to_json(x) for x in value]) if type(value) is cls else foreign(value),  # type: ignore[attr-defined]  # a sequence
             lambda data: cls([from_json(x) for x in data]) if type(data) is list else untyped(data),
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,7 +9,7 @@ from contextlib import contextmanager, suppress
 from attrs import evolve
 
 from flowkit import Flow
-from flowkit.body import Ending, tell_if_swallowed
+from flowkit.body import Ending
 from flowkit.codec import Codec, JsonCodec
 from flowkit.documents import decode_input, encode_input
 from flowkit.durations import Duration
@@ -73,14 +72,14 @@ class Lab:
         self.queues: tuple[str, ...] = ("default",)
         self.scheduled: tuple[TaskSpec, ...] = ()  # those whose ticks come as time passes
         self._lease = lease
-        self._world = World(self.clock, self.trace, self.ledger, watcher, self._flow)
+        self.swallowed: dict[str, None] = {}  # what was told of bodies that let nothing out
+        self._world = World(self.clock, self.trace, self.ledger, watcher, self._flow, self.swallowed)
         self._processes: list[Process] = []
         self._held: list[tuple[Process, Lease]] = []
         self._stopped: list[Seat] = []
         self.on_seats = False  # advance each run on a thread of its own, so that its process can stand still
         self.retired = False  # nothing more is taken up here
         self.all_durable = False  # a step that runs in a bare thread is an error
-        self.swallowed: dict[str, None] = {}  # what was told of bodies that let nothing out
         self._runs_started = 0
         self.incarnations = 0
         storage.open()
@@ -281,7 +280,7 @@ class Lab:
             self._stopped.append(seat)
 
     def _advance(self, process: Process, lease: Lease) -> None:
-        with _strict(durable=self.all_durable), _listening(self.swallowed):
+        with _strict(durable=self.all_durable):
             try:
                 self._ended(lease.run_id, process.advance(process.flow.engine.start_of(lease)))
             except ProcessDied:
@@ -321,20 +320,3 @@ def _strict(*, durable: bool) -> Iterator[None]:
     if found:
         error = ReplayDiffers if issubclass(found[0].category, ReplayWarning) else NotDurable
         raise error("\n".join(dict.fromkeys(str(warning.message) for warning in found)))
-
-
-@contextmanager
-def _listening(told: dict[str, None]) -> Iterator[None]:
-    """Hear what the engine tells of bodies that went on after they were told to let go (rule E1)."""
-
-    class Ear(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.funcName == tell_if_swallowed.__name__:
-                told[record.getMessage()] = None
-
-    ear, log = Ear(), logging.getLogger(tell_if_swallowed.__module__)
-    log.addHandler(ear)
-    try:
-        yield
-    finally:
-        log.removeHandler(ear)

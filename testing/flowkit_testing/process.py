@@ -74,6 +74,7 @@ class World:
     ledger: Ledger
     watcher: Watcher
     open_flow: Callable[[Port], Flow]  # not entered yet
+    swallowed: dict[str, None]  # what was told of bodies that went on after they were told to let go (rule E1)
 
 
 class Process(Probe):
@@ -244,6 +245,11 @@ class Process(Probe):
         """This thread is about to wait for others."""
         del run
         self.turns.stand_by(ready)
+
+    def swallowed(self, run: Run, told: str) -> None:
+        """A body went on after it was told to let go."""
+        del run
+        self.world.swallowed[told] = None
 
     def recalled(self, run: Run, past: Past) -> None:
         """The journal answers a call."""
