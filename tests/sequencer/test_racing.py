@@ -1,27 +1,17 @@
-"""`race` and `then_any`: who wins, what becomes of the others, and that it is recorded (rule G6)."""
+"""`race` and `then_any`: who wins, and that it is recorded (rule G6)."""
 
-import asyncio
-import threading
 from typing import Any
 
 import pytest
 
-from flowkit import (
-    AllFailed,
-    CompensationFailed,
-    Flow,
-    RunStatus,
-    sequencer,
-    step,
-    task,
-)
+from flowkit import AllFailed, Flow, RunStatus, sequencer, step, task
 from flowkit.binding import Bound
 from flowkit.entries import Kind
 from flowkit.errors import ConfigurationError, WrongColour
 from flowkit.racing import race, race_async
 from flowkit_testing import Harness
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import PATIENCE_S, at_once
+from tests.rules.conftest import at_once
 
 
 class TestWinning:
@@ -152,189 +142,6 @@ class TestRecorded:
         assert run.skips("double") == 1
 
 
-class TestLosing:
-    """What becomes of those that have lost."""
-
-    def test_a_late_completion_is_recorded_and_undone(self, harness: Harness) -> None:
-        """G6: a thread cannot be cancelled; what it completes after the race is recorded, and its undo runs."""
-        decided, undone = threading.Event(), list[int]()
-
-        @step
-        def slow(number: int) -> int:
-            assert decided.wait(PATIENCE_S)
-            return number
-
-        @slow.compensate
-        def unslow(number: int) -> None:
-            undone.append(number)
-
-        @step
-        def fast(number: int) -> int:
-            return 2 * number
-
-        @step
-        def after(number: int) -> int:
-            decided.set()
-            return number + 1
-
-        run = harness.run(sequencer("late", input=int).race([slow, fast]).then(after), 4)
-
-        assert run.output == 9
-        assert undone == [4]
-        assert run.compensated == ["slow"]
-        assert run.status is RunStatus.SUCCEEDED
-
-    def test_a_late_thread_in_an_async_sequencer(self, harness: Harness) -> None:
-        """G6: the same for a sync step among async ones."""
-        decided, undone = threading.Event(), list[int]()
-
-        @step
-        def slow(number: int) -> int:
-            assert decided.wait(PATIENCE_S)
-            return number
-
-        @slow.compensate
-        def unslow(number: int) -> None:
-            undone.append(number)
-
-        @step
-        async def fast(number: int) -> int:
-            return 2 * number
-
-        @step
-        async def after(number: int) -> int:
-            decided.set()
-            return number + 1
-
-        run = harness.run(sequencer("late-async", input=int).race([slow, fast]).then(after), 4)
-
-        assert run.output == 9
-        assert undone == [4]
-        assert run.compensated == ["slow"]
-
-    def test_an_async_step_is_cancelled(self, harness: Harness) -> None:
-        """An async step under way is cancelled: the run does not wait for what nobody wants any more."""
-        cancelled: list[int] = []
-
-        @step
-        async def never(number: int) -> int:
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                cancelled.append(number)
-                raise
-            return number
-
-        @step
-        async def fast(number: int) -> int:
-            await asyncio.sleep(0)
-            return 2 * number
-
-        inner = sequencer("never-inner", input=int).race([never, never])
-        run = harness.run(sequencer("cancelled", input=int).race([never, inner, fast]), 4)
-
-        assert run.output == 8
-        assert cancelled == [4, 4, 4]
-
-    def test_an_async_step_that_completes_all_the_same(self, harness: Harness) -> None:
-        """G6: a step that does not let itself be cancelled is recorded, and undone."""
-        undone: list[int] = []
-
-        @step
-        async def stubborn(number: int) -> int:
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                return number
-            return 0
-
-        @stubborn.compensate
-        async def unstubborn(number: int) -> None:
-            undone.append(number)
-
-        @step
-        async def fast(number: int) -> int:
-            return 2 * number
-
-        run = harness.run(sequencer("stubborn", input=int).race([stubborn, fast]), 4)
-
-        assert run.output == 8
-        assert undone == [4]
-
-    def test_a_loser_begins_nothing_new(self, harness: Harness) -> None:
-        """A line that has lost goes no further than the step that it is in."""
-        decided = threading.Event()
-
-        @step
-        def slow(number: int) -> int:
-            assert decided.wait(PATIENCE_S)
-            return number
-
-        @step
-        def never(number: int) -> int:
-            return number
-
-        @step
-        def fast(number: int) -> int:
-            return 2 * number
-
-        @step
-        def after(number: int) -> int:
-            decided.set()
-            return number
-
-        loser = sequencer("loser", input=int).then(slow).then(never)
-        run = harness.run(sequencer("no-further", input=int).race([loser, fast]).then(after), 4)
-
-        assert run.output == 8
-        assert run.calls("slow") == 1
-        assert run.calls("never") == 0
-
-    def test_an_undo_that_fails_ends_the_run(self, colour: Colour, harness: Harness) -> None:
-        """G2: what a loser has completed and cannot be undone is no secret."""
-
-        @colour.step
-        def reserve(number: int) -> int:
-            return number
-
-        @reserve.compensate
-        def release(_number: int) -> None: ...
-
-        @colour.step(attempts=1)
-        def fail(number: int) -> int:
-            raise ValueError(number)
-
-        @colour.step
-        def double(number: int) -> int:
-            return 2 * number
-
-        loser = sequencer(f"loser-{colour.awaits}", input=int).then(reserve).then(fail)
-        harness.fail(release, error=OSError("stuck"))
-        run = harness.run(sequencer("stuck", input=int).race([loser, double], max_concurrency=1), 4)
-
-        assert isinstance(run.error, CompensationFailed)
-        assert [type(error) for error in run.error.exceptions][1:] == [OSError]
-
-    def test_the_winners_undos_stay(self, colour: Colour, harness: Harness) -> None:
-        """What the winner has completed is undone if the run fails later."""
-
-        @colour.step
-        def reserve(number: int) -> int:
-            return number
-
-        @reserve.compensate
-        def release(_number: int) -> None: ...
-
-        @colour.step(attempts=1)
-        def fail(number: int) -> int:
-            raise ValueError(number)
-
-        run = harness.run(sequencer("winner-undone", input=int).race([reserve, fail], max_concurrency=1).then(fail), 4)
-
-        assert isinstance(run.error, ValueError)
-        assert run.compensated == ["reserve"]
-
-
 class TestWaiting:
     """Lines that wait for long."""
 
@@ -395,41 +202,6 @@ class TestByItself:
 
         assert harness.run(body, 4).output == 8
         assert harness.run(body_async, 4).output == 8
-
-    def test_a_loser_that_handles_its_loss(self, harness: Harness) -> None:
-        """A line that has lost begins nothing, not in `finally` either: its undos are what cleans up."""
-        decided = threading.Event()
-
-        @step
-        def slow(number: int) -> int:
-            assert decided.wait(PATIENCE_S)
-            return number
-
-        @step
-        def double(number: int) -> int:
-            return 2 * number
-
-        @step
-        def after(number: int) -> int:
-            decided.set()
-            return number
-
-        def line() -> int:
-            try:
-                slow(1)
-                return double(1)
-            finally:
-                double(2)
-
-        @task(id="race-finally")
-        def body() -> int:
-            loser: Bound[int] = Bound("line", None, False, (), {}, line, None)  # noqa: FBT003  # as x.bind makes it
-            return after(race(loser, double.bind(4)))
-
-        run = harness.run(body)
-        assert run.output == 8
-        assert run.calls("double") == 1
-        assert not [entry for entry in run.journal if entry.phase == "cancelled"]
 
     async def test_outside_of_a_run(self) -> None:
         """Its calls are tried in order."""
