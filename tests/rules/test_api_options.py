@@ -19,7 +19,7 @@ from flowkit import (
     task,
 )
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, crash_once
 
 
 class TestOptions:
@@ -214,10 +214,7 @@ class TestRunIds:
             b: str = yield effect("b")
             return a + b
 
-        flow = store.flow()
-        with pytest.raises(Crash):
-            flow.run(body.options(run_id="r"))
-        flow.close()
+        crash_once(store, body)
 
         assert store.flow().run(body.options(run_id="r")) == "ab"
         assert ran == ["a", "b"]
@@ -299,10 +296,7 @@ class TestCurrentRun:
             yield effect("a")
             yield effect("b")
 
-        first = store.flow()
-        with pytest.raises(Crash):
-            first.run(body.options(run_id="r"))
-        first.close()
+        crash_once(store, body)
         store.flow().run(body.options(run_id="r"))
 
         assert len(keys["b"]) == 3

@@ -7,7 +7,7 @@ import pytest
 
 from flowkit import Flow, Retry, StepInterrupted, current_run, step, task
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import Crash, Store, eventually
+from tests.rules.conftest import Crash, Store, crash_once, eventually
 
 NOW = Retry(attempts=3, delay=0, jitter=0)
 
@@ -53,10 +53,7 @@ class TestStored:
                 raise crashes.pop()
             return result
 
-        first = store.flow()
-        with pytest.raises(Crash):
-            first.run(body.options(run_id="r"))
-        first.close()
+        crash_once(store, body)
 
         assert store.flow().run(body.options(run_id="r")) == "the 1. time"
         assert ran == ["effect"]
@@ -106,10 +103,7 @@ class TestNeverAgain:
             return str(a + b + c)
 
         for _ in range(3):
-            flow = store.flow()
-            with pytest.raises(Crash):
-                flow.run(body.options(run_id="r"))
-            flow.close()
+            crash_once(store, body)
 
         assert store.flow().run(body.options(run_id="r")) == "ABC"
         assert ran == ["a", "b", "c", "c", "c", "c"]
@@ -187,10 +181,7 @@ class TestNeverAgain:
             second = await asyncio.gather(effect(5), effect(6))
             return [*first, *second, await last(7)]
 
-        first = store.flow()
-        with pytest.raises(Crash):
-            first.run(body.options(run_id="r"))
-        first.close()
+        crash_once(store, body)
 
         assert store.flow().run(body.options(run_id="r")) == list(range(8))
         assert sorted(ran) == [0, 1, 2, 3, 4, 5, 6, 7, 7]
@@ -233,10 +224,7 @@ class TestInFlight:
         def body() -> Body[str]:
             return str((yield effect()))
 
-        first = store.flow()
-        with pytest.raises(Crash):
-            first.run(body.options(run_id="r"))
-        first.close()
+        crash_once(store, body)
 
         assert store.flow().run(body.options(run_id="r")) == "done"
         assert len(keys) == 2
@@ -267,10 +255,7 @@ class TestInFlight:
 
         crash_later[:] = [False, True]
         for _ in range(2):
-            flow = store.flow()
-            with pytest.raises(Crash):
-                flow.run(body.options(run_id="r"))
-            flow.close()
+            crash_once(store, body)
 
         assert store.flow().run(body.options(run_id="r")) == "asked a person"
         assert ran == ["pay"]

@@ -11,7 +11,16 @@ import flowkit
 from flowkit import Flow, Retry, RunCancelled, RunStatus, step, task
 from tests.rules.booking import left_in_back_off
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, cancel_as_it_waits, eventually, is_cancellation
+from tests.rules.conftest import (
+    PATIENCE_S,
+    Crash,
+    FakeClock,
+    Store,
+    cancel_as_it_waits,
+    crash_once,
+    eventually,
+    is_cancellation,
+)
 
 
 class TestCancellation:
@@ -125,10 +134,7 @@ class TestCancellation:
                 yield effect("handler")
                 raise
 
-        first = store.flow()
-        with pytest.raises(Crash):
-            first.run(body.options(run_id="r"))
-        first.close()
+        crash_once(store, body)
         with pytest.raises(RunCancelled):
             store.flow().run(body.options(run_id="r"))
 

@@ -20,7 +20,7 @@ from flowkit import (
 )
 from flowkit.mailbox import Mailbox
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Process, Store, eventually, waiting
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Process, Store, crash_once, eventually, waiting
 
 
 @attrs.frozen
@@ -119,10 +119,7 @@ class TestReceiving:
         flow.send_event("r", "a", 2)
         flow.close()
         for _ in range(2):
-            flow = store.flow()
-            with pytest.raises(Crash):
-                flow.run(body.options(run_id="r"))
-            flow.close()
+            crash_once(store, body)
 
         assert store.flow().run(body.options(run_id="r")) == [1, 2]
 

@@ -2,13 +2,9 @@
 
 import pytest
 
-from flowkit import (
-    Flow,
-    RunRolledBack,
-    RunStatus,
-)
+from flowkit import Flow, RunRolledBack, RunStatus
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import Crash, Store, at_once
+from tests.rules.conftest import Crash, Store, at_once, crash_once
 
 
 class TestByHand:
@@ -63,10 +59,7 @@ class TestByHand:
                     raise crashes.pop() from None
                 raise
 
-        flow = store.flow()
-        with pytest.raises(Crash):
-            flow.run(order.options(run_id="r"))
-        flow.close()
+        crash_once(store, order)
         flow = store.flow()
         with pytest.raises(OSError, match="no carrier"):
             flow.run(order.options(run_id="r"))

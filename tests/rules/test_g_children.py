@@ -2,9 +2,7 @@
 
 import pytest
 
-from flowkit import (
-    Flow,
-)
+from flowkit import Flow
 from tests.rules.colours import Body, Colour
 from tests.rules.conftest import PATIENCE_S, Crash, Store
 

@@ -6,17 +6,7 @@ from typing import Any
 import pytest
 
 import flowkit
-from flowkit import (
-    ConfigurationError,
-    Flow,
-    NotAllowedInStep,
-    OutsideRun,
-    WrongColour,
-    on_rollback,
-    saga,
-    step,
-    task,
-)
+from flowkit import ConfigurationError, Flow, NotAllowedInStep, OutsideRun, WrongColour, on_rollback, saga, step, task
 from flowkit_testing import Harness
 from tests.rules.booking import Undone, booking, dying, flown
 from tests.rules.colours import Body, Colour

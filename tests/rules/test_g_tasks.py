@@ -8,13 +8,7 @@ from typing import Any
 import pytest
 
 import flowkit
-from flowkit import (
-    Flow,
-    RunCancelled,
-    RunRolledBack,
-    RunStatus,
-    task,
-)
+from flowkit import Flow, RunCancelled, RunRolledBack, RunStatus, task
 from flowkit.entries import decode
 from tests.rules.booking import Undone, booking, flown, trip_of
 from tests.rules.colours import Body, Colour

@@ -16,7 +16,7 @@ from flowkit import (
 )
 from flowkit.records import Exactly, Grant
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, at_once
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, at_once, crash_once
 
 
 class Busy(Exception):
@@ -174,10 +174,7 @@ class TestWhatIsRetried:
             return str((yield effect()))
 
         for _ in range(5):
-            flow = store.flow()
-            with pytest.raises(Crash):
-                flow.run(body.options(run_id="r"))
-            flow.close()
+            crash_once(store, body)
 
         assert store.flow().run(body.options(run_id="r")) == "done"
         assert len(ran) == 6

@@ -10,7 +10,7 @@ from flowkit import (
     task,
 )
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import Crash, Store, at_once
+from tests.rules.conftest import Crash, Store, at_once, crash_once
 
 
 class TestFinalFailures:
@@ -37,10 +37,7 @@ class TestFinalFailures:
                 raise crashes.pop()
 
         for _ in range(2):
-            flow = store.flow()
-            with pytest.raises(Crash):
-                flow.run(body.options(run_id="r"))
-            flow.close()
+            crash_once(store, body)
         store.flow().run(body.options(run_id="r"))
 
         assert ran == ["effect"] * 2

@@ -16,7 +16,7 @@ from flowkit import (
     task,
 )
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, at_once, eventually
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, at_once, crash_once, eventually
 
 
 class TestBackOff:
@@ -112,10 +112,7 @@ class TestBackOff:
         def body() -> Body[None]:
             yield effect()
 
-        first = store.flow()
-        with pytest.raises(Crash):
-            first.run(body.options(run_id="r"))
-        first.close()
+        crash_once(store, body)
         with pytest.raises(OSError, match="no"):
             store.flow().run(body.options(run_id="r"))
 

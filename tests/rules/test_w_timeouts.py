@@ -8,7 +8,7 @@ import pytest
 import flowkit
 from flowkit import Flow, WorkOutcome, step, work
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, at_once, eventually
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, at_once, crash_once, eventually
 
 Outcomes = list[WorkOutcome]
 
@@ -51,10 +51,7 @@ class TestTooLate:
             return [side, outcomes[0].ok, handle.done, later[0].done, later[0].value, repr(later[0].error)]
 
         for _ in range(2):
-            flow = store.flow()
-            with pytest.raises(Crash):
-                flow.run(body.options(run_id="r"))
-            flow.close()
+            crash_once(store, body)
 
         error = repr(OSError("slow")) if fails else repr(None)
         found = ["too late", False, True, True, None if fails else "value", error]

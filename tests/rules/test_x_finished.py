@@ -8,7 +8,7 @@ import flowkit
 from flowkit import Flow, Retry, RunFinished, RunNotFound, RunRolledBack, RunStatus
 from flowkit.worker import PURGED_AT_ONCE
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, eventually
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, crash_once, eventually
 
 
 class TestFinished:
@@ -170,10 +170,7 @@ class TestFinished:
         broken.clear()
         first.retry("r")
         first.close()
-        second = store.flow()
-        with pytest.raises(Crash):
-            second.run(body.options(run_id="r"))
-        second.close()
+        crash_once(store, body)
 
         assert store.flow().run(body.options(run_id="r")) == "ab"
         assert ran == ["a", "a", "b", "b"]

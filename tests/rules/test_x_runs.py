@@ -13,7 +13,7 @@ from flowkit.records import NewRun
 from flowkit.storage import Storage
 from flowkit.worker import Closing
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Process, Store, Wire, eventually, is_closing
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Process, Store, Wire, crash_once, eventually, is_closing
 
 # A program of two steps: it notes what runs, and dies where it is told to.
 PROGRAM = """
@@ -331,10 +331,7 @@ class TestClosing:
             b: str = yield effect("b")
             return a + b
 
-        first = store.flow()
-        with pytest.raises(Crash):
-            first.run(body.options(run_id="r"))
-        first.close()
+        crash_once(store, body)
 
         with Flow(store.storage(), worker=False) as flow:
             assert flow.handle("r").status() is RunStatus.PENDING

@@ -25,7 +25,7 @@ from flowkit import (
 from flowkit_testing import Harness
 from flowkit_testing.faults import At
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import PATIENCE_S, Crash, Store
+from tests.rules.conftest import PATIENCE_S, Crash, Store, crash_once
 
 
 @step
@@ -293,10 +293,7 @@ class TestByItself:
             .then(perhaps)
         )
         store = Store(f"disk:{tmp_path / 'state'}?durability=process")
-        flow = store.flow()
-        with pytest.raises(Crash):
-            flow.run(chain.options(run_id="r"), 2)
-        flow.close()
+        crash_once(store, chain, 2)
         assert store.flow().run(chain.options(run_id="r"), 2) == 9
         store.close()
 
