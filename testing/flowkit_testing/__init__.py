@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+if find_spec("pytest") is None:
+    raise ModuleNotFoundError("flowkit_testing needs pytest: pip install 'flowkit-durable[testing]'", name="pytest")
+
 from flowkit_testing.contract import DurableStorageContract, StorageContract
 from flowkit_testing.fake_clock import FakeClock
 from flowkit_testing.faults import PredicateFailed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Generator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,16 @@ def targets_of(config: pytest.Config) -> tuple[str, ...]:
     """Where `--flowkit-report` wants it.
 
     Raises:
-        pytest.UsageError: it is neither the terminal nor a page.
+        pytest.UsageError: it is neither the terminal nor a page, or what makes pages is not installed.
     """
     targets = tuple(name.strip() for name in str(config.getoption("--flowkit-report") or "").split(",") if name.strip())
     for target in targets:
         if target != "terminal" and not target.endswith(".html"):
             raise pytest.UsageError(f"--flowkit-report={target}: write `terminal`, the name of an .html file, or both")
+        if target != "terminal" and find_spec("jinja2") is None:  # said before the tests, not after them
+            raise pytest.UsageError(
+                f"--flowkit-report={target} needs jinja2: pip install 'flowkit-durable[testing]', or write `terminal`"
+            )
     return targets
 
 

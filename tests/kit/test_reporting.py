@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from flowkit_testing import reporting
 from flowkit_testing.exploration import Exploration, Tried, Violation
 from flowkit_testing.matrix import matrix_from, matrix_of, place_of, total
 from flowkit_testing.matrix_html import page_of
@@ -156,3 +159,29 @@ def test_nonsense_is_refused(pytester: pytest.Pytester) -> None:
     """A report goes to the terminal or to a page."""
     result = pytester.runpytest("--flowkit-report=report.pdf")
     result.stderr.fnmatch_lines(["*--flowkit-report=report.pdf: write `terminal`, the name of an .html file, or both*"])
+
+
+def test_a_page_that_nothing_could_make_is_refused_at_once(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without jinja2 a page is refused before any test has run, with the remedy."""
+    pytester.makepyfile("def test_it(): raise AssertionError")
+    monkeypatch.setattr(reporting, "find_spec", lambda _name: None)
+    result = pytester.runpytest_inprocess("--flowkit-report=page.html", "-p", "no:randomly")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--flowkit-report=page.html needs jinja2: pip install*"])
+
+
+def test_the_kit_says_what_it_needs() -> None:
+    """Without pytest, who imports the kit is told how to get it."""
+    code = """
+import sys
+sys.modules["pytest"] = None
+import importlib.util
+importlib.util.find_spec = lambda name: None
+import flowkit_testing
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert found.stderr.strip().endswith("needs pytest: pip install 'flowkit-durable[testing]'")
