@@ -91,22 +91,19 @@ def entry_of_a_step(flow: Flow) -> bytes:
 
 
 @frozen
-class Kept:
-    """A server, and whether a million finished runs lie on it."""
+class Pair:
+    """A server with a million finished runs on it, and one with none."""
 
-    server: Server
-    url: str
-    finished: int
+    full: Server
+    fresh: Server
 
 
-@pytest.fixture(scope="module", params=["fresh", "full"])
-def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
-    """A server with nothing on it, and one with a million finished runs."""
-    with Server(appendonly="yes") as server:
-        finished = FINISHED if request.param == "full" else 0
-        if finished:
-            fill(server, finished)
-        yield Kept(server, server.url, finished)
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    """Both at once, so that one is measured beside the other."""
+    with Server(appendonly="yes") as full, Server(appendonly="yes") as fresh:
+        fill(full, FINISHED)
+        yield Pair(full, fresh)
 
 
 _FILL = """
@@ -183,41 +180,72 @@ def test_group_commit(level: str, benchmark: BenchmarkFixture, judge: Judge) -> 
     judge(f"step of one of 32 async runs, Redis {level}", measured)
 
 
-def test_a_step_beside_finished_runs(kept: Kept, benchmark: BenchmarkFixture, judge: Judge) -> None:
-    """A million finished runs cost a step nothing."""
-    measured: list[Samples] = []
-    with Flow(kept.url, worker=False) as flow, bare_push(kept.server, entry_of_a_step(flow)) as bare:
-
-        @task(id=f"bench-redis-beside-{kept.finished}")
-        def body() -> None:
-            measured.append(by_turns(benchmark, lambda: reserve(1), bare, rounds=ROUNDS, warm_up=WARM_UP))
-
-        flow.run(body)
-    judge(f"step on Redis, {kept.finished:,} finished runs", measured[0])
-
-
-def test_a_claim(kept: Kept, benchmark: BenchmarkFixture, judge: Judge) -> None:
-    """A claim looks at the heads of its queues, however long these are."""
+@pytest.mark.parametrize(
+    ("runs", "steps", "metric"),
+    [
+        (1, 100, "step on Redis beside a million finished runs"),
+        (32, 20, "step of one of 32 async runs, beside a million"),
+    ],
+)
+def test_a_step_beside_finished_runs(
+    runs: int, steps: int, metric: str, pair: Pair, benchmark: BenchmarkFixture, judge: Judge
+) -> None:
+    """A million finished runs cost a step nothing, whether runs are alone or many."""
     with (
-        contextlib.closing(redis_storage(f"{kept.url}")) as deep,
-        contextlib.closing(redis_storage(f"{kept.url}?namespace=shallow")) as shallow,
+        Flow(pair.full.url, worker=False) as full,
+        Flow(pair.fresh.url, worker=False) as fresh,
+        asyncio.Runner() as runner,
     ):
-        deep.open()
-        shallow.open()
-        queue(deep, MANY)
-        queue(shallow, FEW)
-        tokens = count()
 
-        def claiming(storage: RedisStorage) -> Callable[[], object]:
-            def claim() -> None:
-                token = f"token-{next(tokens)}"
-                storage.claim(Grant("worker", token, 3_600_000), WANTED, 1)
-                queue(storage, 1, f"more-{token}")
+        def some(flow: Flow) -> None:
+            async def concurrently() -> None:
+                await asyncio.gather(*(flow.aio.run(many_steps, steps) for _ in range(runs)))
 
-            return claim
+            runner.run(concurrently())
 
+        calls = steps * runs
+        measured = by_turns(
+            benchmark, lambda: some(full), lambda: some(fresh), rounds=30, flowkit_calls=calls, bare_calls=calls
+        )
+    judge(metric, measured)
+
+
+_tokens = count()
+
+
+def claiming(storage: RedisStorage) -> Callable[[], object]:
+    """Claims one of the queued runs, and queues another."""
+
+    def claim() -> None:
+        token = f"token-{next(_tokens)}"
+        storage.claim(Grant("worker", token, 3_600_000), WANTED, 1)
+        queue(storage, 1, f"more-{token}")
+
+    return claim
+
+
+@contextlib.contextmanager
+def queued(url: str, number: int) -> Iterator[RedisStorage]:
+    """A storage with so many runs that are ready."""
+    with contextlib.closing(redis_storage(url)) as storage:
+        storage.open()
+        queue(storage, number)
+        yield storage
+
+
+def test_a_claim(pair: Pair, benchmark: BenchmarkFixture, judge: Judge) -> None:
+    """A claim looks at the heads of its queues, however long these are."""
+    url = pair.fresh.url
+    with queued(f"{url}?namespace=deep", MANY) as deep, queued(f"{url}?namespace=shallow", FEW) as shallow:
         measured = by_turns(benchmark, claiming(deep), claiming(shallow), rounds=500, warm_up=20)
-    judge(f"claim of 1 of {MANY:,}, {kept.finished:,} finished runs", measured)
+    judge(f"claim of 1 of {MANY:,}", measured)
+
+
+def test_a_claim_beside_finished_runs(pair: Pair, benchmark: BenchmarkFixture, judge: Judge) -> None:
+    """A million finished runs do not stand in its way."""
+    with queued(pair.full.url, MANY) as full, queued(pair.fresh.url, MANY) as fresh:
+        measured = by_turns(benchmark, claiming(full), claiming(fresh), rounds=500, warm_up=20)
+    judge(f"claim of 1 of {MANY:,}, beside a million", measured)
 
 
 def queue(storage: RedisStorage, number: int, name: str = "queued") -> None:
@@ -228,27 +256,36 @@ def queue(storage: RedisStorage, number: int, name: str = "queued") -> None:
         )
 
 
-def test_trigger_to_first_step(kept: Kept, benchmark: BenchmarkFixture, judge: Judge) -> None:
-    """An idle worker is told of a run at once."""
-    pushed: list[float] = []
-    with Flow(kept.url, worker=True, concurrency=2) as flow, bare_push(kept.server, b"x" * 300) as bare:
-        took: list[float] = []
+def test_trigger_to_first_step(pair: Pair, benchmark: BenchmarkFixture, judge: Judge) -> None:
+    """An idle worker is told of a run at once, whatever else is kept."""
+    with (
+        Flow(pair.full.url, worker=True, concurrency=2) as full,
+        Flow(pair.fresh.url, worker=True, concurrency=2) as fresh,
+        bare_push(pair.fresh, b"x" * 300) as bare,
+    ):
 
-        def trigger() -> None:
+        def took(flow: Flow) -> float:
             began = perf_counter()
-            triggered.trigger().result(timeout=60)
-            took.append(_firsts[-1] - began)
+            flow.start(triggered).result(timeout=60)
+            return _firsts[-1] - began
+
+        def pushed() -> float:
             began = perf_counter()
             bare()
-            pushed.append(perf_counter() - began)
-            time.sleep(0.005)  # the worker is idle again
+            return perf_counter() - began
 
-        triggered.trigger().result(timeout=60)
-        pedantic(benchmark, trigger, rounds=300, warm_up=20)
-        del flow
-    cuts = quantiles(took[20:], n=100)
-    judge(f"trigger to first step, p50, {kept.finished:,} finished runs", Samples([cuts[49]], [median(pushed)]))
-    judge(f"trigger to first step, p99, {kept.finished:,} finished runs", Samples([cuts[98]], [median(pushed)]))
+        rounds: list[tuple[float, float, float]] = []
+
+        def all_three() -> None:
+            rounds.append((took(full), took(fresh), pushed()))
+            time.sleep(0.005)  # the workers are idle again
+
+        pedantic(benchmark, all_three, rounds=600, warm_up=20)
+    beside, alone, push = (list(column) for column in zip(*rounds[20:], strict=True))
+    for name, at in (("p50", 49), ("p99", 98)):
+        here, there = quantiles(alone, n=100)[at], quantiles(beside, n=100)[at]
+        judge(f"trigger to first step, {name}", Samples([here], [median(push)]))
+        judge(f"trigger to first step, {name}, beside a million", Samples([there], [here]))
 
 
 @step
@@ -281,38 +318,34 @@ if __name__ == "__main__":
 """
 
 
-def test_two_workers(tmp_path: Path, benchmark: BenchmarkFixture, judge: Judge) -> None:
-    """Twice the workers do twice the work, where it is no work of the processor."""
+def test_two_workers(pair: Pair, tmp_path: Path, benchmark: BenchmarkFixture, judge: Judge) -> None:
+    """Twice the workers do twice the work, where it is no work of the processor, whatever else is kept."""
     script = tmp_path / "bench_worker.py"
     script.write_text(WORKER)
-    with Server(appendonly="yes") as server:
 
-        def all_done(workers: int) -> float:
-            """Seconds until 40 runs of 5 steps are done."""
-            with contextlib.ExitStack() as stack:
-                for _ in range(workers):
-                    process = subprocess.Popen([sys.executable, script, server.url], stdout=subprocess.PIPE)
-                    stack.callback(process.wait)
-                    stack.callback(process.kill)
-                    assert process.stdout is not None
-                    stack.callback(process.stdout.close)
-                    process.stdout.readline()
-                storage = redis_storage(server.url)
-                storage.open()
-                stack.callback(storage.close)
-                with Flow(server.url, worker=False):
-                    began = perf_counter()
-                    handles = [waiting.trigger(5) for _ in range(40)]
-                    for handle in handles:
-                        handle.result(timeout=60)
-                    return perf_counter() - began
+    def all_done(workers: int, server: Server) -> float:
+        """Seconds until 40 runs of 5 steps are done."""
+        with contextlib.ExitStack() as stack:
+            for _ in range(workers):
+                process = subprocess.Popen([sys.executable, script, server.url], stdout=subprocess.PIPE)
+                stack.callback(process.wait)
+                stack.callback(process.kill)
+                assert process.stdout is not None
+                stack.callback(process.stdout.close)
+                process.stdout.readline()
+            with Flow(server.url, worker=False):
+                began = perf_counter()
+                handles = [waiting.trigger(5) for _ in range(40)]
+                for handle in handles:
+                    handle.result(timeout=60)
+                return perf_counter() - began
 
-        one: list[float] = []
-        two: list[float] = []
+    rounds: list[tuple[float, float, float]] = []
 
-        def both() -> None:
-            one.append(all_done(1))
-            two.append(all_done(2))
+    def all_three() -> None:
+        rounds.append((all_done(1, pair.fresh), all_done(2, pair.fresh), all_done(2, pair.full)))
 
-        pedantic(benchmark, both, rounds=3, warm_up=0)
+    pedantic(benchmark, all_three, rounds=3, warm_up=0)
+    one, two, beside = (list(column) for column in zip(*rounds, strict=True))
     judge("work of two workers, Redis", Samples(two, one))
+    judge("work of two workers, beside a million", Samples(beside, two))
