@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
@@ -16,8 +16,6 @@ from flowkit.records import Message, MessageKind
 from flowkit.run import Run
 
 log = logging.getLogger(__name__)
-
-LET_GO_AGAIN_S = 0.05
 
 advancing_for: ContextVar[object] = ContextVar("advancing_for", default=None)  # the worker whose runs these are
 
@@ -43,6 +41,8 @@ class Leases:
         self._active: dict[str, Run] = {}
         self._for: dict[str, object] = {}  # for whom each is advanced
         self._threads: dict[str, int] = {}  # where each is advanced
+        self._told: weakref.WeakKeyDictionary[object, BaseException] = weakref.WeakKeyDictionary()  # why, for whom
+        self._all_told: BaseException | None = None
         self._on_beat: list[Callable[[], None]] = []
         self._heart: threading.Thread | None = None
         self._closed = False
@@ -52,12 +52,16 @@ class Leases:
 
     @contextlib.contextmanager
     def watching(self, run: Run) -> Iterator[None]:
-        """Renew the run's lease while it is advanced."""
+        """Renew the run's lease while it is advanced; one that comes after `let_go` is let go of at once."""
+        whose = advancing_for.get()
         with self._lock:
             self._active[run.id] = run
-            self._for[run.id] = advancing_for.get()
+            self._for[run.id] = whose
             self._threads[run.id] = threading.get_ident()
+            why = self._all_told if whose is None else self._told.get(whose, self._all_told)
             self._start_beating()
+        if why is not None:
+            run.close(why)
         try:
             yield
         finally:
@@ -96,8 +100,12 @@ class Leases:
             self._heart.start()
 
     def let_go(self, why: BaseException, whose: object = None) -> None:
-        """Ask runs that are being advanced to stop after the steps in flight (rule X5): of one worker, or all."""
+        """Ask runs to stop after the steps in flight (rule X5), and those yet to begin: of one worker, or all."""
         with self._lock:
+            if whose is None:
+                self._all_told = why
+            else:
+                self._told[whose] = why
             runs = [run for run_id, run in self._active.items() if whose is None or self._for[run_id] is whose]
         for run in runs:
             run.close(why)
@@ -107,14 +115,9 @@ class Leases:
 
         One that this thread advances, on an event loop, cannot go on while it waits here.
         """
-        until_s = time.monotonic() + grace_s
-        rest_s = grace_s
-        while rest_s >= 0:
-            self.let_go(why)  # again: one may have been about to begin
-            with self._lock:
-                if self._gone.wait_for(self._none_elsewhere, min(LET_GO_AGAIN_S, rest_s)):
-                    return
-            rest_s = until_s - time.monotonic()
+        self.let_go(why)
+        with self._lock:
+            self._gone.wait_for(self._none_elsewhere, max(0.0, grace_s))
 
     def _none_elsewhere(self) -> bool:
         here = threading.get_ident()
@@ -136,6 +139,7 @@ class Leases:
         for run in self._active.values():
             run.reason = Revoked(LeaseLost(f"run {run.id!r} belongs to the process that this one was forked from"))
         self._active, self._for, self._threads, self._on_beat = {}, {}, {}, []
+        self._told, self._all_told = weakref.WeakKeyDictionary(), None
 
     def _keep_beating(self) -> None:
         pause_s = self._lease_ms / 3000

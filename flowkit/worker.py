@@ -20,7 +20,7 @@ from flowkit.durations import Duration, seconds
 from flowkit.engine import Engine
 from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.incarnations import Start
-from flowkit.leases import LET_GO_AGAIN_S, advancing_for
+from flowkit.leases import advancing_for
 from flowkit.presence import Presence
 from flowkit.reasons import Blocked, Detached, Revoked, RollingBack, Suspended
 from flowkit.records import AnyOf, Claimed, Lease, RunStatus
@@ -121,13 +121,9 @@ class Worker:
             False if some run was still in a step when the grace had passed.
         """
         self._stop_claiming()
-        until_s = time.monotonic() + grace_s
-        while True:
-            self._engine.let_go(Closing("the worker is stopping"), self)  # again: a claim may have been under way
-            with self._changed:
-                rest_s = until_s - time.monotonic()
-                if self._changed.wait_for(self._is_idle, max(0.0, min(LET_GO_AGAIN_S, rest_s))) or rest_s <= 0:
-                    break
+        self._engine.let_go(Closing("the worker is stopping"), self)  # and what a claim under way brings in
+        with self._changed:
+            self._changed.wait_for(self._is_idle, max(0.0, grace_s))
         with self._changed:
             loop, self._loop = self._loop, None  # of two who stop it at once, one closes the loop
             left = self._busy

@@ -68,8 +68,8 @@ class Stop:
         self.received = first
         self.tell("Stopping after the step in flight. Once more to stop at once: that step runs again on resume.")
         idle = 0
+        self.engine.let_go(Interrupted())
         while True:
-            self.engine.let_go(Interrupted())  # again each time: a waiting run may have gone on meanwhile
             try:
                 second = self._signals.get(timeout=LOOK_EVERY_S)
             except queue.Empty:
