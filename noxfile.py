@@ -31,6 +31,13 @@ def install_wheel(session: nox.Session, extra: str) -> None:
     session.install("-q", "--no-deps", "--force-reinstall", str(wheel))
 
 
+def soak(session: nox.Session, *arguments: str) -> None:
+    """Run tests that take minutes each, against the built wheel."""
+    install_wheel(session, "test")
+    quiet = ("-o", "faulthandler_timeout=0")  # else the stacks of a test that takes so long would be shown
+    session.run("pytest", *quiet, *arguments, *session.posargs, env=INSTALLED_ONLY)
+
+
 def tool(session: nox.Session, name: str, *arguments: str) -> None:
     """Run a tool of the environment that nox runs in: `pip install -e '.[dev]'` made it."""
     session.run(str(Path(sys.executable).with_name(name)), *arguments, external=True)
@@ -89,33 +96,25 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def storm(session: nox.Session) -> None:
     """A minute of work for processes that are killed at random, and an audit after it."""
-    install_wheel(session, "test")
-    quiet = ("-o", "faulthandler_timeout=0")  # it takes longer than any test may
-    session.run("pytest", "-s", *quiet, "tests/soak/soak_workers.py", *session.posargs, env=INSTALLED_ONLY)
+    soak(session, "-s", "tests/soak/soak_workers.py")
 
 
 @nox.session
 def explore(session: nox.Session) -> None:
     """Every workflow of up to three operations, killed at every point any number of times; slow."""
-    install_wheel(session, "test")
-    quiet = ("-o", "faulthandler_timeout=0")  # one test may take minutes
-    session.run("pytest", "-n", "auto", *quiet, "tests/soak/soak_programs.py", *session.posargs, env=INSTALLED_ONLY)
+    soak(session, "-n", "auto", "tests/soak/soak_programs.py")
 
 
 @nox.session
 def real(session: nox.Session) -> None:
     """The corpus in processes that are really killed and stopped, on disk and Redis, held against pretended ones."""
-    install_wheel(session, "test")
-    quiet = ("-o", "faulthandler_timeout=0")  # one test may take minutes
-    session.run("pytest", "-n", "auto", *quiet, "tests/soak/soak_real.py", *session.posargs, env=INSTALLED_ONLY)
+    soak(session, "-n", "auto", "tests/soak/soak_real.py")
 
 
 @nox.session
 def storm_redis(session: nox.Session) -> None:
     """Ten minutes of the same on a Redis server that is killed and started again, too."""
-    install_wheel(session, "test")
-    quiet = ("-o", "faulthandler_timeout=0")  # it takes longer than any test may
-    session.run("pytest", "-s", *quiet, "tests/soak/soak_redis.py", *session.posargs, env=INSTALLED_ONLY)
+    soak(session, "-s", "tests/soak/soak_redis.py")
 
 
 @nox.session

@@ -260,11 +260,11 @@ def at_once(attempts: int = 3) -> Retry:
     return Retry(attempts=attempts, delay=0, jitter=0)
 
 
-def crash_once(store: Store, body: Any, *args: object) -> None:  # noqa: ANN401  # a task of either colour
-    """Run a task as `r` in a process that dies in it."""
+def crash_once(store: Store, body: Any, *args: object, run_id: str = "r") -> None:  # noqa: ANN401  # a task of either colour
+    """Run a task in a process that dies in it."""
     flow = store.flow()
     with pytest.raises(Crash):
-        flow.run(body.options(run_id="r"), *args)
+        flow.run(body.options(run_id=run_id), *args)
     flow.close()
 
 

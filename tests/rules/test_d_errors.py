@@ -10,7 +10,7 @@ import pytest
 
 from flowkit import Flow, NonRetryable, Retry, RunBlocked, StepError, StepTimeout, step, task
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import Crash, Store
+from tests.rules.conftest import Crash, Store, crash_once
 from tests.rules.seeing import numbered, see
 
 
@@ -168,10 +168,7 @@ class TestExceptions:
                 raise crashes.pop()
             return "done"
 
-        first = memory.flow()
-        with pytest.raises(Crash):
-            first.run(body.options(run_id="r"))
-        first.close()
+        crash_once(memory, body)
         assert type(seen[0]) is module.Gone
 
         del sys.modules[module.__name__]

@@ -11,16 +11,28 @@ from flowkit import (
     RunCancelled,
     RunResult,
     RunStatus,
+    Task,
     task,
 )
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, Wire, at_once, eventually
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, Wire, at_once, crash_once, eventually
 
 
 def _total(found: object) -> int:
     if isinstance(found, RunResult):
         return int(found.unwrap())
     return sum(found) if isinstance(found, list) else int(found)  # type: ignore[call-overload]  # a number
+
+
+def numbered(colour: Colour) -> Task[[int], int]:
+    """A child that gives back its number."""
+
+    @colour.task
+    def child(number: int) -> Body[int]:
+        yield from ()
+        return number
+
+    return child
 
 
 class TestBatches:
@@ -73,11 +85,7 @@ class TestBatches:
     @pytest.mark.parametrize("items", [[], [7]], ids=["empty", "cached"])
     def test_what_has_ended_already(self, working: Flow, colour: Colour, items: list[int]) -> None:
         """E3: an empty batch, and one whose runs were all there before, end at once."""
-
-        @colour.task
-        def child(number: int) -> Body[int]:
-            yield from ()
-            return number
+        child = numbered(colour)
 
         @colour.task
         def parent() -> Body[list[int]]:
@@ -92,11 +100,7 @@ class TestBatches:
 
     def test_made_in_one_change(self, wire: Wire, store: Store, colour: Colour) -> None:
         """A batch of children is one commit, and waking up for them is not one for each."""
-
-        @colour.task
-        def child(number: int) -> Body[int]:
-            yield from ()
-            return number
+        child = numbered(colour)
 
         @colour.task
         def parent() -> Body[int]:
@@ -171,10 +175,7 @@ class TestBatches:
             again: list[int] = yield colour.form(batch).results()
             return [*results, *again]
 
-        first = store.flow()
-        with pytest.raises(Crash):
-            first.run(parent.options(run_id="p"))
-        first.close()
+        crash_once(store, parent, run_id="p")
         with Flow(store.storage()) as second:
             assert second.handle("p").result(timeout=PATIENCE_S) == [1, 2, 3, 1, 2, 3]
             assert len(second.runs(task=child).runs) == 3
@@ -183,11 +184,7 @@ class TestBatches:
 
     def test_outcomes_are_safe_from_retention(self, store: Store, clock: FakeClock, colour: Colour) -> None:
         """E3: a child that is forgotten before its parent looks has told its end in a message."""
-
-        @colour.task
-        def child(number: int) -> Body[int]:
-            yield from ()
-            return number
+        child = numbered(colour)
 
         @colour.task
         def parent() -> Body[list[int]]:

@@ -11,7 +11,7 @@ import flowkit
 from flowkit import Flow, RunStatus, step, task
 from flowkit.durations import Duration
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, eventually
+from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, crash_once, eventually
 
 
 class TestChildren:
@@ -84,10 +84,7 @@ class TestChildren:
             return a + b
 
         for _ in range(2):
-            flow = store.flow()
-            with pytest.raises(Crash):
-                flow.run(parent.options(run_id="p"))
-            flow.close()
+            crash_once(store, parent, run_id="p")
         flow = store.flow()
 
         assert flow.run(parent.options(run_id="p")) == "a1a2b1b2"
@@ -116,10 +113,7 @@ class TestChildren:
                 raise crashes.pop()
             return "handled"
 
-        first = store.flow()
-        with pytest.raises(Crash):
-            first.run(parent.options(run_id="p"))
-        first.close()
+        crash_once(store, parent, run_id="p")
         flow = store.flow()
 
         assert flow.run(parent.options(run_id="p")) == "handled"
@@ -169,10 +163,7 @@ class TestChildren:
                 raise crashes.pop()
             return total
 
-        first = store.flow()
-        with pytest.raises(Crash):
-            first.run(parent.options(run_id="p"))
-        first.close()
+        crash_once(store, parent, run_id="p")
 
         assert store.flow().run(parent.options(run_id="p")) == 520
         assert sorted(ran) == [0, 1, 2, 3, 4, 100, 101, 102, 103, 104]

@@ -8,7 +8,7 @@ import pytest
 from flowkit import ConfigurationError, Flow, Sequencer, sequencer, step, task
 from flowkit.registry import tasks
 from flowkit_testing import Harness
-from tests.rules.conftest import Crash, Store
+from tests.rules.conftest import Crash, Store, crash_once
 
 
 @step
@@ -139,10 +139,7 @@ class TestIds:
         base = begin("id-resumed")
         left = base.then(increment)
         right = base.then(perhaps).then(double)
-        flow = memory.flow()
-        with pytest.raises(Crash):
-            flow.run(right.options(run_id="r"), 4)
-        flow.close()
+        crash_once(memory, right, 4)
 
         assert memory.flow(worker=True).handle("r").result(timeout=30) == 16
         assert base.id == "id-resumed"

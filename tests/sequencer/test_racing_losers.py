@@ -3,12 +3,27 @@
 import asyncio
 import threading
 
-from flowkit import CompensationFailed, RunStatus, sequencer, step, task
+from flowkit import CompensationFailed, RunStatus, Step, sequencer, step, task
 from flowkit.binding import Bound
 from flowkit.racing import race
 from flowkit_testing import Harness
 from tests.rules.colours import Colour
 from tests.rules.conftest import PATIENCE_S
+
+
+def late(decided: threading.Event, undone: list[int]) -> Step[[int], int]:
+    """A step that completes when the race has been decided, and writes down what it takes back."""
+
+    @step
+    def slow(number: int) -> int:
+        assert decided.wait(PATIENCE_S)
+        return number
+
+    @slow.compensate
+    def unslow(number: int) -> None:
+        undone.append(number)
+
+    return slow
 
 
 class TestLosing:
@@ -17,15 +32,7 @@ class TestLosing:
     def test_a_late_completion_is_recorded_and_undone(self, harness: Harness) -> None:
         """G6: a thread cannot be cancelled; what it completes after the race is recorded, and its undo runs."""
         decided, undone = threading.Event(), list[int]()
-
-        @step
-        def slow(number: int) -> int:
-            assert decided.wait(PATIENCE_S)
-            return number
-
-        @slow.compensate
-        def unslow(number: int) -> None:
-            undone.append(number)
+        slow = late(decided, undone)
 
         @step
         def fast(number: int) -> int:
@@ -46,15 +53,7 @@ class TestLosing:
     def test_a_late_thread_in_an_async_sequencer(self, harness: Harness) -> None:
         """G6: the same for a sync step among async ones."""
         decided, undone = threading.Event(), list[int]()
-
-        @step
-        def slow(number: int) -> int:
-            assert decided.wait(PATIENCE_S)
-            return number
-
-        @slow.compensate
-        def unslow(number: int) -> None:
-            undone.append(number)
+        slow = late(decided, undone)
 
         @step
         async def fast(number: int) -> int:
@@ -123,11 +122,7 @@ class TestLosing:
     def test_a_loser_begins_nothing_new(self, harness: Harness) -> None:
         """A line that has lost goes no further than the step that it is in."""
         decided = threading.Event()
-
-        @step
-        def slow(number: int) -> int:
-            assert decided.wait(PATIENCE_S)
-            return number
+        slow = late(decided, [])
 
         @step
         def never(number: int) -> int:
@@ -196,11 +191,7 @@ class TestLosing:
     def test_a_loser_that_handles_its_loss(self, harness: Harness) -> None:
         """A line that has lost begins nothing, not in `finally` either: its undos are what cleans up."""
         decided = threading.Event()
-
-        @step
-        def slow(number: int) -> int:
-            assert decided.wait(PATIENCE_S)
-            return number
+        slow = late(decided, [])
 
         @step
         def double(number: int) -> int:
