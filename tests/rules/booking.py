@@ -1,12 +1,12 @@
 """A step with an undo, and what it took back: what the rules of rollbacks are tried on."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import flowkit
-from flowkit import Flow, NonRetryable, Retry, RunStatus
+from flowkit import Flow, Retry, RunStatus
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import Crash, FakeClock, Store, at_once, eventually
+from tests.rules.conftest import FakeClock, Store, at_once, eventually
 
 Undone = list[Any]
 
@@ -44,30 +44,6 @@ def trip_of(colour: Colour, book: Any, *names: str) -> Any:  # noqa: ANN401  # a
         raise ValueError("no")
 
     return trip
-
-
-# ---- undos that do not work -----------------------------------------------------------------------------------------
-
-
-def refusing(names: Collection[str]) -> Callable[[str], None]:
-    """The undos of these fail for good, for as long as they are in it."""
-
-    def fails(name: str) -> None:
-        if name in names:
-            raise NonRetryable(f"{name}: no")
-
-    return fails
-
-
-def dying(at: str | None = None) -> Callable[[str], None]:
-    """The process dies once: in the undo of this, or in the first."""
-    crashes = [Crash()]
-
-    def fails(name: str) -> None:
-        if crashes and at in {None, name}:
-            raise crashes.pop()
-
-    return fails
 
 
 def left_in_back_off(store: Store, clock: FakeClock, colour: Colour, attempts: list[int]) -> Any:  # noqa: ANN401  # a task

@@ -8,18 +8,10 @@ from typing import Any
 import pytest
 
 import flowkit
-from flowkit import (
-    Flow,
-    FlowkitError,
-    Retry,
-    RunConflict,
-    RunStatus,
-    current_run,
-    step,
-    task,
-)
+from flowkit import Flow, FlowkitError, Retry, RunConflict, RunStatus, current_run, step, task
 from tests.rules.colours import Body, Colour
 from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, crash_once
+from tests.rules.effects import noting
 
 
 class TestOptions:
@@ -200,11 +192,7 @@ class TestRunIds:
         """api.md: the second caller resumes a run whose process died."""
         ran: list[str] = []
         crashes = [Crash()]
-
-        @colour.step
-        def effect(name: str) -> str:
-            ran.append(name)
-            return name
+        effect = noting(colour, ran)
 
         @colour.task
         def body() -> Body[str]:

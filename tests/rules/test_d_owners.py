@@ -10,6 +10,7 @@ from flowkit import LeaseLost
 from flowkit.records import Commit
 from tests.rules.colours import Body, Colour
 from tests.rules.conftest import PATIENCE_S, FakeClock, Store, Wire, eventually
+from tests.rules.effects import in_a_row, noting
 
 
 class TestOneOutcome:
@@ -107,17 +108,8 @@ class TestLostAnswers:
     ) -> None:
         """D7: whichever write's answer is lost, the run goes on, and everything is recorded once."""
         ran: list[str] = []
-
-        @colour.step
-        def effect(name: str) -> str:
-            ran.append(name)
-            return name
-
-        @colour.task
-        def body() -> Body[str]:
-            a = yield effect("a")
-            b = yield effect("b")
-            return str(a + b)
+        effect = noting(colour, ran)
+        body = in_a_row(colour, effect, "a", "b")
 
         store.flow().run(body.options(run_id="undisturbed"))
         ran.clear()

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from flowkit import Flow, Retry, StepInterrupted, current_run, step, task
+from flowkit import Flow, NonRetryable, Retry, StepInterrupted, current_run, step, task
 from tests.rules.colours import Body, Colour
 from tests.rules.conftest import Crash, Store, crash_once, eventually
+from tests.rules.effects import dying, in_a_row, noting, refusing
 
 NOW = Retry(attempts=3, delay=0, jitter=0)
 
@@ -111,20 +112,8 @@ class TestNeverAgain:
     def test_not_in_the_same_process(self, flow: Flow, colour: Colour) -> None:
         """D2: the process that saw the crash may itself go on with the run."""
         ran: list[str] = []
-        crashes = [Crash()]
-
-        @colour.step
-        def effect(name: str) -> str:
-            ran.append(name)
-            if name == "b" and crashes:
-                raise crashes.pop()
-            return name
-
-        @colour.task
-        def body() -> Body[str]:
-            a = yield effect("a")
-            b = yield effect("b")
-            return str(a + b)
+        effect = noting(colour, ran, dying("b"))
+        body = in_a_row(colour, effect, "a", "b")
 
         with pytest.raises(Crash):
             flow.run(body.options(run_id="r"))
@@ -135,22 +124,11 @@ class TestNeverAgain:
     def test_not_when_a_failed_run_is_reopened(self, flow: Flow, colour: Colour) -> None:
         """D2: `flow.retry` runs what failed, and nothing that completed."""
         ran: list[str] = []
-        broken = [True]
+        broken = {"b"}
+        effect = noting(colour, ran, refusing(broken), attempts=1)
+        body = in_a_row(colour, effect, "a", "b")
 
-        @colour.step(attempts=1)
-        def effect(name: str) -> str:
-            ran.append(name)
-            if name == "b" and broken:
-                raise OSError(name)
-            return name
-
-        @colour.task
-        def body() -> Body[str]:
-            a = yield effect("a")
-            b = yield effect("b")
-            return str(a + b)
-
-        with pytest.raises(OSError, match="b"):
+        with pytest.raises(NonRetryable, match="b"):
             flow.run(body.options(run_id="r"))
         broken.clear()
         flow.retry("r")

@@ -6,14 +6,7 @@ import pytest
 
 import flowkit
 import flowkit.run
-from flowkit import (
-    Flow,
-    RunCancelled,
-    RunResult,
-    RunStatus,
-    Task,
-    task,
-)
+from flowkit import Flow, RunCancelled, RunResult, RunStatus, Task, task
 from tests.rules.colours import Body, Colour
 from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, Wire, at_once, crash_once, eventually
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 import flowkit
-from flowkit import Flow, RunStatus, step, task
+from flowkit import Flow, NonRetryable, RunStatus, step, task
 from flowkit.durations import Duration
 from tests.rules.colours import Body, Colour
 from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, crash_once, eventually
+from tests.rules.effects import in_a_row, noting, refusing
 
 
 class TestChildren:
@@ -63,11 +64,7 @@ class TestChildren:
         """E3: a parent that is replayed finds its completed child done, and goes on with one that was in flight."""
         ran: list[str] = []
         crashes = [Crash(), Crash()]
-
-        @colour.step
-        def effect(name: str) -> str:
-            ran.append(name)
-            return name
+        effect = noting(colour, ran)
 
         @colour.task
         def child(name: str, *, dies: bool) -> Body[str]:
@@ -188,20 +185,9 @@ class TestChildren:
     def test_retry_of_the_parent_goes_on_in_the_child(self, flow: Flow, colour: Colour) -> None:
         """E3: after `flow.retry` of the parent the failed child goes on, and its completed steps do not run again."""
         ran: list[str] = []
-        broken = [True]
-
-        @colour.step(attempts=1)
-        def effect(name: str) -> str:
-            ran.append(name)
-            if name == "b" and broken:
-                raise OSError("broken")
-            return name
-
-        @colour.task
-        def child() -> Body[str]:
-            first: str = yield effect("a")
-            second: str = yield effect("b")
-            return first + second
+        broken = {"b"}
+        effect = noting(colour, ran, refusing(broken), attempts=1)
+        child = in_a_row(colour, effect, "a", "b")
 
         @colour.task
         def parent() -> Body[str]:
@@ -209,7 +195,7 @@ class TestChildren:
             after: str = yield child()
             return before + after
 
-        with pytest.raises(OSError, match="broken"):
+        with pytest.raises(NonRetryable, match="b"):
             flow.run(parent.options(run_id="p"))
         broken.clear()
         flow.retry("p")

@@ -8,6 +8,7 @@ import pytest
 
 from flowkit import (
     Flow,
+    NonRetryable,
     NotAllowedInStep,
     ResultTimeout,
     RunCancelled,
@@ -22,6 +23,7 @@ from flowkit import (
 from flowkit_testing import Harness
 from tests.rules.colours import Body, Colour
 from tests.rules.conftest import PATIENCE_S, FakeClock, Store, at_once, eventually, is_cancellation
+from tests.rules.effects import noting, refusing
 
 
 @attrs.frozen
@@ -98,14 +100,8 @@ class TestOneByOne:
     def test_retry_of_the_parent_goes_on_in_the_child(self, working: Flow, colour: Colour) -> None:
         """X2: after `flow.retry` the failed child goes on where it failed, and its parent hears of it."""
         ran: list[str] = []
-        broken = [True]
-
-        @colour.step(attempts=1)
-        def effect(name: str) -> str:
-            ran.append(name)
-            if name == "b" and broken:
-                raise OSError("broken")
-            return name
+        broken = {"b"}
+        effect = noting(colour, ran, refusing(broken), attempts=1)
 
         @colour.task
         def child() -> Body[str]:
@@ -119,7 +115,7 @@ class TestOneByOne:
             text: str = yield colour.form(child.trigger()).result()
             return text
 
-        with pytest.raises(OSError, match="broken"):
+        with pytest.raises(NonRetryable, match="b"):
             working.run(parent.options(run_id="p"))
         broken.clear()
 

@@ -10,6 +10,7 @@ from flowkit import Flow, RunStatus, step, task
 from flowkit.entries import decode
 from tests.rules.colours import Body, Colour
 from tests.rules.conftest import PATIENCE_S, FakeClock, Store, eventually, waiting
+from tests.rules.effects import noting
 
 TURNS = 500  # of the event loop; many more than pass before a body is looked at
 
@@ -38,11 +39,7 @@ class TestWaiting:
     def test_unwinding_runs_nothing(self, store: Store, clock: FakeClock, colour: Colour) -> None:
         """E1: a body that is put aside is unwound without its handlers and `finally` blocks doing anything durable."""
         ran: list[str] = []
-
-        @colour.step
-        def effect(name: str) -> str:
-            ran.append(name)
-            return name
+        effect = noting(colour, ran)
 
         @colour.task
         def body() -> Body[str]:

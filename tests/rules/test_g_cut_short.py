@@ -17,9 +17,10 @@ from flowkit import (
     task,
 )
 from flowkit_testing import Harness
-from tests.rules.booking import Undone, booking, dying, flown, left_in_back_off, refusing, trip_of
+from tests.rules.booking import Undone, booking, flown, left_in_back_off, trip_of
 from tests.rules.colours import Body, Colour
 from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, crash_once
+from tests.rules.effects import dying, refusing
 
 
 class TestFailingUndos:

@@ -8,9 +8,10 @@ import pytest
 import flowkit
 from flowkit import ConfigurationError, Flow, NotAllowedInStep, OutsideRun, WrongColour, on_rollback, saga, step, task
 from flowkit_testing import Harness
-from tests.rules.booking import Undone, booking, dying, flown
+from tests.rules.booking import Undone, booking, flown
 from tests.rules.colours import Body, Colour
 from tests.rules.conftest import Crash, Store, at_once, cancel_as_it_waits, crash_once
+from tests.rules.effects import dying, noting
 
 
 def _raise(error: BaseException | None) -> None:
@@ -201,11 +202,7 @@ class TestScopes:
         crashes = [Crash()]
         ran: list[str] = []
         book = booking(colour, undone, fails=lambda _name: _raise(crashes.pop() if crashes else None))
-
-        @colour.step
-        def effect(name: str) -> str:
-            ran.append(name)
-            return name
+        effect = noting(colour, ran)
 
         def sync_body() -> str:
             try:

@@ -10,15 +10,10 @@ from typing import Any
 import pytest
 
 import flowkit
-from flowkit import (
-    AmbiguousOrder,
-    Flow,
-    NotDurableWarning,
-    step,
-    task,
-)
+from flowkit import AmbiguousOrder, Flow, NotDurableWarning, step, task
 from tests.rules.colours import Body, Colour
 from tests.rules.conftest import PATIENCE_S, Crash, Store, crash_once
+from tests.rules.effects import noting
 
 
 class TestOrdinals:
@@ -132,11 +127,7 @@ class TestOrdinals:
     def test_a_key_is_unique_in_its_scope(self, flow: Flow, colour: Colour) -> None:
         """I1: the same key twice in one scope is an error that names it, and is not retried."""
         ran: list[str] = []
-
-        @colour.step
-        def effect(name: str) -> str:
-            ran.append(name)
-            return name
+        effect = noting(colour, ran)
 
         @colour.task
         def body() -> Body[None]:

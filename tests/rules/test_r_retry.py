@@ -5,17 +5,10 @@ from typing import Any
 
 import pytest
 
-from flowkit import (
-    ConfigurationError,
-    Flow,
-    Retry,
-    RunStatus,
-    current_run,
-    step,
-    task,
-)
+from flowkit import ConfigurationError, Flow, Retry, RunStatus, current_run, step, task
 from tests.rules.colours import Body, Colour
 from tests.rules.conftest import FakeClock, Store, at_once
+from tests.rules.effects import noting
 
 
 class TestAttempts:
@@ -143,11 +136,7 @@ class TestAttempts:
         """R1: a body that raises by itself is started over with completed steps skipped."""
         ran: list[str] = []
         attempts: list[int] = []
-
-        @colour.step
-        def effect(name: str) -> str:
-            ran.append(name)
-            return name
+        effect = noting(colour, ran)
 
         @colour.task(retry=at_once(3))
         def body() -> Body[str]:

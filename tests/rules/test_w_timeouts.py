@@ -9,6 +9,7 @@ import flowkit
 from flowkit import Flow, WorkOutcome, step, work
 from tests.rules.colours import Body, Colour
 from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, at_once, crash_once, eventually
+from tests.rules.effects import noting
 
 Outcomes = list[WorkOutcome]
 
@@ -34,10 +35,7 @@ class TestTooLate:
                 raise OSError("slow")
             return "value"
 
-        @colour.step
-        def effect(name: str) -> str:
-            ran.append(name)
-            return name
+        effect = noting(colour, ran)
 
         @colour.task
         def body() -> Body[list[object]]:

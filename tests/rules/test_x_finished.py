@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 import flowkit
-from flowkit import Flow, Retry, RunFinished, RunNotFound, RunRolledBack, RunStatus
+from flowkit import Flow, NonRetryable, Retry, RunFinished, RunNotFound, RunRolledBack, RunStatus
 from flowkit.worker import PURGED_AT_ONCE
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, crash_once, eventually
+from tests.rules.conftest import PATIENCE_S, FakeClock, Store, crash_once, eventually
+from tests.rules.effects import dying, in_a_row, noting, refusing
 
 
 class TestFinished:
@@ -146,26 +147,12 @@ class TestFinished:
     def test_a_retry_survives_a_crash(self, store: Store, colour: Colour) -> None:
         """X2: a run that was reopened is taken up by whoever comes next, and its new record holds."""
         ran: list[str] = []
-        broken = [True]
-        crashes = [Crash()]
-
-        @colour.step(attempts=1)
-        def effect(name: str) -> str:
-            ran.append(name)
-            if name == "a" and broken:
-                raise OSError(name)
-            if name == "b" and crashes:
-                raise crashes.pop()
-            return name
-
-        @colour.task
-        def body() -> Body[str]:
-            a: str = yield effect("a")
-            b: str = yield effect("b")
-            return a + b
+        broken = {"a"}
+        effect = noting(colour, ran, refusing(broken), dying("b"), attempts=1)
+        body = in_a_row(colour, effect, "a", "b")
 
         first = store.flow()
-        with pytest.raises(OSError, match="a"):
+        with pytest.raises(NonRetryable, match="a"):
             first.run(body.options(run_id="r"))
         broken.clear()
         first.retry("r")

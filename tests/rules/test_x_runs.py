@@ -13,7 +13,8 @@ from flowkit.records import NewRun
 from flowkit.storage import Storage
 from flowkit.worker import Closing
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Process, Store, Wire, crash_once, eventually, is_closing
+from tests.rules.conftest import PATIENCE_S, FakeClock, Process, Store, Wire, crash_once, eventually, is_closing
+from tests.rules.effects import dying, in_a_row, noting
 
 # A program of two steps: it notes what runs, and dies where it is told to.
 PROGRAM = """
@@ -245,11 +246,7 @@ class TestClosing:
                 go_on.wait(PATIENCE_S)
             return name
 
-        @colour.task
-        def body() -> Body[str]:
-            a: str = yield effect("a")
-            b: str = yield effect("b")
-            return a + b
+        body = in_a_row(colour, effect, "a", "b")
 
         flow = Flow(store.storage()).open()
         flow.start(body.options(run_id="r"))
@@ -281,11 +278,7 @@ class TestClosing:
             go_on[name].wait(PATIENCE_S)
             return name
 
-        @colour.task
-        def body() -> Body[str]:
-            a: str = yield effect("a")
-            b: str = yield effect("b")
-            return a + b
+        body = in_a_row(colour, effect, "a", "b")
 
         @colour.task
         def held() -> Body[str]:
@@ -316,20 +309,8 @@ class TestClosing:
     def test_opening_takes_up_what_is_unfinished(self, store: Store, colour: Colour) -> None:
         """X5: a flow that opens with its worker on goes on with unfinished runs of the tasks it has, unasked."""
         ran: list[str] = []
-        crashes = [Crash()]
-
-        @colour.step
-        def effect(name: str) -> str:
-            ran.append(name)
-            if name == "b" and crashes:
-                raise crashes.pop()
-            return name
-
-        @colour.task
-        def body() -> Body[str]:
-            a: str = yield effect("a")
-            b: str = yield effect("b")
-            return a + b
+        effect = noting(colour, ran, dying("b"))
+        body = in_a_row(colour, effect, "a", "b")
 
         crash_once(store, body)
 
