@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from flowkit import active
 from flowkit.registry import tasks
+from tests.rules.colours import Colour
 
 settings.register_profile("flowkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("flowkit")
@@ -39,3 +40,9 @@ def _no_schedule_outlives_its_test() -> Iterator[None]:
     for spec in filter(None, map(tasks.find, frozenset(tasks.ids()) - before)):
         if spec.cron is not None:
             tasks.remove(spec.id)
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest) -> Colour:
+    """Synchronous and asynchronous alike."""
+    return Colour(awaits=request.param == "async")

@@ -23,7 +23,6 @@ from flowkit.engine import Engine
 from flowkit.records import RunHeader
 from flowkit.storage import Storage, open_storage
 from flowkit_testing.servers import Server
-from tests.rules.colours import Colour
 
 T0_MS = 1_700_000_000_000
 PATIENCE_S = 60.0  # how long to wait for what must come; nothing takes that long unless it is broken
@@ -298,9 +297,3 @@ def is_cancellation(error: BaseException) -> bool:
     run = flowkit.run.current.get()
     assert run is not None
     return not isinstance(error, flowkit.reasons.Unwind) and run.run.reason is None
-
-
-@pytest.fixture(params=["sync", "async"])
-def colour(request: pytest.FixtureRequest) -> Colour:
-    """Synchronous and asynchronous alike."""
-    return Colour(awaits=request.param == "async")
