@@ -53,12 +53,17 @@ Ending = Ended | Reason
 def run_operation(run: Run, call: BodyCall) -> Operation[Ending]:
     """Advance a run as far as it goes; returns how it ended, or why it stopped for now."""
     try:
+        return (yield from _advance_or_stop(run, call))
+    except LeaseLost as lost:  # D4: at its last word, too, which may be that it lets go of the run
+        run.reason = Revoked(lost)
+        return run.reason
+
+
+def _advance_or_stop(run: Run, call: BodyCall) -> Operation[Ending]:
+    try:
         return (yield from _advance(run, call))
     except Unwind as unwind:
         return (yield from _stop(run, call, unwind.reason))
-    except LeaseLost as lost:
-        run.reason = Revoked(lost)
-        return run.reason
     except BaseException as error:
         if isinstance(error, Exception | GeneratorExit):
             raise

@@ -1,12 +1,11 @@
-"""The whole corpus with a replay after every single step."""
-
-from __future__ import annotations
+"""The whole corpus with a replay after every single step, and what else may happen meanwhile."""
 
 import pytest
 
 from flowkit.memory import MemoryStorage
 from flowkit_testing import Harness
 from flowkit_testing.corpus import CASES, Case
+from tests.rules.colours import Body, Colour
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -17,6 +16,30 @@ def test_every_workflow_survives_it(case: Case) -> None:
     try:
         run = harness.run(case.task, *case.args)
         assert run.ok if case.fails is None else isinstance(run.error, case.fails), run.describe()
+        harness.check()
+    finally:
+        harness.close()
+        storage.close()
+
+
+def test_a_lost_lease_beside_it(colour: Colour) -> None:
+    """D4: a process that lets go of a run which is another's by then goes quietly."""
+    storage = MemoryStorage()
+    harness = Harness(storage, always_replay=True)
+
+    @colour.step
+    def book(seat: str) -> str:
+        return seat
+
+    @colour.task
+    def trip() -> Body[list[str]]:
+        return [(yield book("1a")), (yield book("1b"))]
+
+    try:
+        harness.lose_lease("book#2", at="after_commit")
+        run = harness.run(trip)
+        assert run.output == ["1a", "1b"]
+        run.assert_calls(book=2)
         harness.check()
     finally:
         harness.close()

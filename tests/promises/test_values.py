@@ -105,7 +105,7 @@ def test_what_survives(harness: Harness, value: object) -> None:
     harness.crash("echo#2", at="after_effect")
     run = harness.run(echoes, value)
     assert repr(run.output) == repr(value)
-    assert len(seen) == 2
+    assert len(seen) >= 2
     for each in [each for all_of_them in seen for each in all_of_them]:
         assert each == value
         assert type(each) is type(value)
@@ -127,7 +127,7 @@ def test_nan_survives(harness: Harness, colour: Colour) -> None:
 
     harness.crash("measure#2")
     assert harness.run(trip).ok
-    assert len(seen) == 2
+    assert len(seen) >= 2
     assert all(map(math.isnan, seen))
 
 
@@ -156,7 +156,8 @@ def test_the_first_time_is_like_every_other(harness: Harness, colour: Colour) ->
     argument = ["x"]
     harness.crash("end")
     assert harness.run(trip, argument).ok
-    assert seen == [(["x"], ["a"])] * 2
+    assert len(seen) >= 2
+    assert all(each == (["x"], ["a"]) for each in seen)
 
 
 class Meters(int):
@@ -232,7 +233,8 @@ def test_an_error_comes_back_as_itself(harness: Harness, colour: Colour) -> None
 
     harness.crash("end")
     run = harness.run(trip)
-    assert seen == [(Refused, ("refused with 402",), 402, "no money", False)] * 2
+    assert len(seen) >= 2
+    assert set(seen) == {(Refused, ("refused with 402",), 402, "no money", False)}
     assert isinstance(run.error, Refused)
     assert (run.error.code, run.error.args) == (402, ("refused with 402",))
     assert Refused.made == 1
@@ -265,8 +267,8 @@ def test_an_error_that_cannot_come_back(harness: Harness, colour: Colour) -> Non
 
     harness.crash("end")
     run = harness.run(trip)
-    assert len(seen) == 2
-    assert seen[0] == seen[1]
+    assert len(seen) >= 2
+    assert len(set(seen)) == 1
     assert "Local" in seen[0]
     assert "no money" in seen[0]
     assert isinstance(run.error, StepError)
