@@ -97,7 +97,10 @@ class Client:
             TypeError: the arguments do not fit the task's signature.
             SerializationError: one of them cannot be stored.
         """
-        signature_of(spec.fn).bind(*args, **kwargs)
+        try:
+            signature_of(spec.fn).bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"task {spec.id!r}: {error}") from None
         now_ms = self.clock.now_ms()
         starts_at_ms = None if not spec.delay_s else now_ms + round(spec.delay_s * 1000)
         given = RunInput(

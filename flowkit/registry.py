@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import CodeType
 
 from attrs import field
 
@@ -51,14 +52,28 @@ class TaskSpec:
     @property
     def origin(self) -> tuple[str, str]:
         """Module and qualified name: the same function defined again replaces itself."""
-        return self.fn.__module__, self.fn.__qualname__
+        return self.fn.__module__, qualified_name(self.fn) or type(self.fn).__qualname__
 
 
 def task_spec(fn: Callable[..., object], task_id: str | None, *, is_async: bool) -> TaskSpec:
     """A task around a function, without options."""
     parameters, hint = call_hints(fn)
-    name = task_id if task_id is not None else f"{module_name(fn)}:{fn.__qualname__}"
-    return TaskSpec(name, fn, is_async, ArgumentDigest(fn), parameters, hint)
+    return TaskSpec(task_id or _default_id(fn), fn, is_async, ArgumentDigest(fn), parameters, hint)
+
+
+def qualified_name(fn: Callable[..., object]) -> str | None:
+    """A function's qualified name; a partial and an object that can be called have none."""
+    name = getattr(fn, "__qualname__", None)
+    return name if isinstance(name, str) else None
+
+
+def _default_id(fn: Callable[..., object]) -> str:
+    name = qualified_name(fn)
+    if name is None:
+        raise ConfigurationError(
+            f'{fn!r} has no name that its runs could be stored under; give it one: @task(id="...")'
+        )
+    return f"{module_name(fn)}:{name}"
 
 
 def module_name(fn: Callable[..., object]) -> str:
@@ -151,10 +166,15 @@ class Registry:
 def _same_file(one: TaskSpec, other: TaskSpec) -> bool:
     """A file that runs as `__main__` and is imported as well defines each of its tasks twice."""
     return (
-        one.fn.__qualname__ == other.fn.__qualname__
-        and one.fn.__code__.co_filename == other.fn.__code__.co_filename
+        one.origin[1] == other.origin[1]
+        and _file(one.fn) == _file(other.fn) is not None
         and "__main__" in (one.fn.__module__, other.fn.__module__)
     )
+
+
+def _file(fn: Callable[..., object]) -> str | None:
+    code = getattr(fn, "__code__", None)
+    return code.co_filename if isinstance(code, CodeType) else None
 
 
 tasks = Registry()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from attrs import field
 
+from flowkit.durations import seconds
 from flowkit.errors import (
     ConfigurationError,
     NonRetryable,
@@ -43,7 +44,7 @@ class Retry:
     backoff: float = field(default=2.0)
     max_delay: float = field(default=30.0)
     jitter: float = field(default=0.1)
-    on: tuple[type[BaseException], ...] = (Exception,)
+    on: tuple[type[BaseException], ...] = field(default=(Exception,))
 
     @attempts.validator
     def _at_least_one(self, _attribute: object, value: object) -> None:
@@ -59,6 +60,12 @@ class Retry:
         if not number or math.isnan(float(str(value))) or float(str(value)) < 0:
             name = getattr(attribute, "name", "value")
             raise ConfigurationError(f"Retry({name}={value!r}): write a number of 0 or more")
+
+    @on.validator
+    def _error_classes(self, _attribute: object, value: object) -> None:
+        for kind in value if isinstance(value, tuple) else (value,):
+            if not isinstance(kind, type) or not issubclass(kind, BaseException):
+                raise ConfigurationError(f"Retry(on={value!r}): write error classes, as in on=(ConnectionError,)")
 
     def delay_after(self, error: BaseException, attempt: int) -> float | None:
         """Seconds to wait after the given failed attempt (from 1), or None if that was the last."""
@@ -99,13 +106,26 @@ def delay_after(policy: RetryPolicy, error: BaseException, attempt: int, seed: s
     if isinstance(policy, Retry):
         delay = _drawn(policy, error, attempt, random.Random(f"{seed}:{attempt}").uniform)
     else:
-        delay = policy(error, attempt)
+        delay = _answer(policy, error, attempt)
     if delay is None:
         return None
     asked = getattr(error, "retry_after", None)  # R4: a server that says when to come back is believed
     if isinstance(asked, int | float) and not isinstance(asked, bool) and asked >= 0 and math.isfinite(asked):
         return float(asked)
     return max(0.0, delay)
+
+
+def _answer(policy: Callable[[BaseException, int], float | None], error: BaseException, attempt: int) -> float | None:
+    """What a user's function says; one that fails has given up, and the error that it was asked about tells of it.
+
+    It must not get any further: a run whose policy fails would be taken up, and fail there, again and again.
+    """
+    try:
+        delay = policy(error, attempt)
+        return None if delay is None else seconds(max(0.0, delay), "the delay that it gave")
+    except Exception as failure:  # noqa: BLE001  # any code at all
+        error.add_note(f"not tried again, since its retry= function failed: {type(failure).__name__}: {failure}")
+        return None
 
 
 def _drawn(policy: Retry, error: BaseException, attempt: int, between: Callable[[float, float], float]) -> float | None:

@@ -30,8 +30,8 @@ class _StepBase(Generic[P, R]):
     """What sync and async steps share."""
 
     def __init__(self, spec: StepSpec) -> None:
-        self.spec = spec
         functools.update_wrapper(cast("Callable[..., object]", self), spec.fn)
+        self.spec = spec  # after it, since what is wrapped may have a `spec` too
 
     @property
     def name(self) -> str:
@@ -90,11 +90,11 @@ class Step(_StepBase[P, R]):
         """The step itself, or bound to an instance as any function in a class is."""
         return self if instance is None else types.MethodType(self, instance)
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """The call with these arguments, not made yet: for `gather`."""
         return Bound(self.spec.name, self, False, args, kwargs, self, self.aio)  # noqa: FBT003  # its colour
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it, or answer from the journal if it was completed before (rule D2)."""
         return call_step(self.spec, args, kwargs)  # type: ignore[return-value]  # R; a cast is a call
 
@@ -118,11 +118,11 @@ class AsyncStep(_StepBase[P, R]):
         """The step itself, or bound to an instance as any function in a class is."""
         return self if instance is None else types.MethodType(self, instance)
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """The call with these arguments, not made yet: for `aio.gather`."""
         return Bound(self.spec.name, self, True, args, kwargs, self, self)  # noqa: FBT003  # its colour
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run it, or answer from the journal if it was completed before (rule D2)."""
         return call_step_async(self.spec, args, kwargs)  # type: ignore[return-value]  # R; a cast is a call
 
@@ -132,7 +132,7 @@ class AsyncStep(_StepBase[P, R]):
         return self.__call__
 
 
-def _call_async(spec: StepSpec, *args: object, **kwargs: object) -> Coroutine[Any, Any, object]:
+def _call_async(spec: StepSpec, /, *args: object, **kwargs: object) -> Coroutine[Any, Any, object]:
     return call_step_async(spec, args, kwargs)
 
 

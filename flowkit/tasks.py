@@ -55,8 +55,8 @@ class Runnable(Generic[P, R]):
     """What can be run by itself under an id: sync and async tasks, and sequencers."""
 
     def __init__(self, spec: TaskSpec) -> None:
-        self.spec = spec
         functools.update_wrapper(cast("Callable[..., object]", self), spec.fn)
+        self.spec = spec  # after it, since what is wrapped may have a `spec` too
 
     @property
     def id(self) -> str:
@@ -129,7 +129,7 @@ class Runnable(Generic[P, R]):
         self.spec = evolve(self.spec, undo=undo_spec(undo, self.spec.fn, self.spec.policy))
         return undo
 
-    def trigger(self, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
+    def trigger(self, /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
         """Put a run into its queue; it is durable when this returns (rule X1).
 
         Inside a task the run is a child: a replay finds it again, and waiting for it lets go of the run that waits.
@@ -140,7 +140,7 @@ class Runnable(Generic[P, R]):
         flow = active_flow()
         return RunHandle(flow.engine, flow.submit_spec(self.spec, args, kwargs), self.spec.id)
 
-    def trigger_and_wait(self, *args: P.args, **kwargs: P.kwargs) -> RunResult[R]:
+    def trigger_and_wait(self, /, *args: P.args, **kwargs: P.kwargs) -> RunResult[R]:
         """Put a run into its queue and wait until it has ended; never raises for a failed run."""
         return self.trigger(*args, **kwargs).wait_for_completion()
 
@@ -176,11 +176,11 @@ class Runnable(Generic[P, R]):
 class Task(Runnable[P, R]):
     """A durable task around a plain function. Calling it runs it durably, here, and returns its result."""
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """The call with these arguments, not made yet: for `gather` and `batch_trigger`."""
         return Bound(self.spec.id, self, False, args, kwargs, self, self.aio)  # noqa: FBT003  # its colour
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it to its end. Inside another task it is a child run, in its parent's place (rule E3)."""
         frame = current.get()
         if frame is None:
@@ -193,11 +193,11 @@ class Task(Runnable[P, R]):
 class AsyncTask(Runnable[P, R]):
     """A durable task around an async function. Awaiting it runs it durably, here, and returns its result."""
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """The call with these arguments, not made yet: for `aio.gather` and `batch_trigger`."""
         return Bound(self.spec.id, self, True, args, kwargs, self, self)  # noqa: FBT003  # its colour
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run it to its end. Inside another task it is a child run, in its parent's place (rule E3)."""
         return cast("Coroutine[Any, Any, R]", _call_async(self.spec, args, kwargs))
 
@@ -208,18 +208,18 @@ class AioTask(Generic[P, R]):
     def __init__(self, task: Runnable[P, R]) -> None:
         self._task = task
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run it to its end, awaited."""
         return cast("Coroutine[Any, Any, R]", _call_async(self._task.spec, args, kwargs))
 
-    def trigger(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, RunHandle[R]]:
+    def trigger(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, RunHandle[R]]:
         """Put a run into its queue; it is durable when this returns."""
         frame, spec = current.get(), self._task.spec
         if frame is None or frame.step_key is not None:
             return asyncio.to_thread(self._task.trigger, *args, **kwargs)
         return _handle(engine_of(frame.run), spec.id, trigger_child_later(frame, Start(spec, args, kwargs)))
 
-    def trigger_and_wait(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, RunResult[R]]:
+    def trigger_and_wait(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, RunResult[R]]:
         """Put a run into its queue and wait until it has ended; never raises for a failed run."""
         frame, spec = current.get(), self._task.spec
         if frame is None or frame.step_key is not None:
@@ -234,10 +234,9 @@ class AioTask(Generic[P, R]):
     def batch_trigger(self, items: Iterable[Any]) -> Coroutine[Any, Any, Batch[Any]]:  # the overloads say what
         """Put a run for each item into its queue, all in one change, or in a few if they are very many."""
         frame, spec = current.get(), self._task.spec
-        starts = _starts(spec, items)
         if frame is None or frame.step_key is not None:
             return asyncio.to_thread(self._task.batch_trigger, items)
-        return _batch(engine_of(frame.run), spec.id, trigger_batch_later(frame, spec, starts))
+        return _batch(engine_of(frame.run), spec.id, trigger_batch_later(frame, spec, _starts(spec, items)))
 
 
 async def _handle(engine: Engine, task_id: str, trigger: Callable[[], Coroutine[Any, Any, str]]) -> RunHandle[Any]:

@@ -169,6 +169,7 @@ class TestCalling:
 
         assert flow.run(body, 1, c=5) == [1, 2, [], 5, {}]
         assert flow.run(body, 1, 2, 3, 4, c=5, d=6) == [1, 2, [3, 4], 5, {"d": 6}]
+        assert flow.run(body, 1, c=5, self=6, spec=7) == [1, 2, [], 5, {"self": 6, "spec": 7}]
 
     def test_wrong_arguments_are_a_type_error_at_once(self, flow: Flow, colour: Colour) -> None:
         """api.md: what does not fit the function's signature is refused where it is called, and nothing is stored."""

@@ -215,14 +215,14 @@ class TestBatches:
             batch.results()
 
     async def test_awaited_outside_of_a_task(self, store: Store) -> None:
-        """The awaitable forms outside of a task."""
+        """The awaitable forms outside of a task; what can be walked only once makes a batch too."""
 
         @task
         async def child(number: int) -> int:
             return number
 
         async with Flow(store.storage()):
-            batch = await child.aio.batch_trigger([1, 2])
+            batch = await child.aio.batch_trigger(number for number in [1, 2])
             assert await batch.aio.results(timeout=PATIENCE_S) == [1, 2]
             assert [result.ok for result in await batch.aio.wait_for_completion()] == [True, True]
             assert (await child.aio.trigger_and_wait(3)).unwrap() == 3

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import Executor
+from typing import cast
 
 import pytest
 
@@ -137,6 +138,32 @@ class TestWhatIsRetried:
 
         assert asked == [("error 1", 1), ("error 2", 2), ("error 3", 3)]
         assert clock.slept == pytest.approx([0.5, 1.0], abs=0.002)
+
+    @pytest.mark.parametrize("piece", ["step", "body"])
+    @pytest.mark.parametrize("answer", ["soon", float("inf"), OSError], ids=str)
+    def test_a_function_that_fails_has_given_up(self, flow: Flow, colour: Colour, piece: str, answer: object) -> None:
+        """R4: a policy function that raises, or says what is no delay, ends the piece with its own error and a note."""
+
+        def policy(error: BaseException, attempt: int) -> float:
+            if answer is OSError:
+                raise OSError(f"no policy for {error!r} at {attempt}")
+            return cast("float", answer)
+
+        @colour.step(retry=policy)
+        def effect() -> None:
+            raise OSError("down")
+
+        @colour.task(retry=policy)
+        def body() -> Body[None]:
+            if piece == "body":
+                raise OSError("down")
+            yield effect()
+
+        with pytest.raises(OSError, match="down") as caught:
+            flow.run(body.options(run_id="once"))
+
+        assert "its retry= function failed" in caught.value.__notes__[0]
+        assert flow.handle("once").status() is RunStatus.FAILED
 
     def test_usage_errors_are_final(self, flow: Flow, colour: Colour) -> None:
         """R4: a mistake in how flowkit is used is not tried again, since it cannot go away."""

@@ -249,7 +249,15 @@ class TestPolicies:
             task(id="rules-nonsense", **options)(lambda: None)
 
     def test_a_policy_that_makes_no_sense_is_refused(self) -> None:
-        """R1: a `Retry` with impossible numbers is refused where it is made."""
-        for options in ({"attempts": 0}, {"delay": -1}, {"jitter": -0.5}, {"max_delay": -1}):
+        """R1: a `Retry` with impossible numbers, or with no error classes, is refused where it is made."""
+        nonsense: Any
+        for nonsense in (
+            {"attempts": 0},
+            {"delay": -1},
+            {"jitter": -0.5},
+            {"max_delay": -1},
+            {"on": [OSError]},
+            {"on": (3,)},
+        ):
             with pytest.raises((ConfigurationError, ValueError)):
-                Retry(**options)
+                Retry(**nonsense)
