@@ -22,6 +22,9 @@ from flowkit.run import Frame, Run, current
 SETTLE_TURNS = 20  # turns of the loop after which a delivery's consequences count as done, however busy the loop is
 LINGER_S = 30.0  # how long a body may wait for something of its own (raw I/O) beside parked operations
 LOOK_AGAIN_S = 0.05
+LOOK_AT_LEAST_S = (
+    1.0  # however long nothing has moved; in virtual time, where only the loop moves anything, not even so
+)
 
 
 @frozen
@@ -101,6 +104,7 @@ class AsyncBody:
 
         A call that a replay has held back had begun the first time, so it is begun again (rule D3).
         """
+        wait_s = LOOK_AGAIN_S
         while self._tasks:
             if self.run.reason is not None:
                 self._cancel_all()
@@ -109,9 +113,10 @@ class AsyncBody:
             for future in self._parked:
                 future.cancel()
             try:
-                await asyncio.wait(set(self._tasks), timeout=LOOK_AGAIN_S)
+                await asyncio.wait(set(self._tasks), timeout=wait_s)
             except asyncio.CancelledError as error:
                 self.run.stop(Detached(error))
+            wait_s = self._longer(wait_s)
 
     def unwind(self, _reason: Reason) -> None:
         """Take the body off the stack by cancelling its root; safe from any thread."""
@@ -146,12 +151,18 @@ class AsyncBody:
 
     async def _wait_for_branches(self) -> None:
         """Side work settles before the run may end (rule W4)."""
+        wait_s = LOOK_AGAIN_S
         while self._branches:
             self._check_soon()
             try:
-                await asyncio.wait(set(self._branches), timeout=LOOK_AGAIN_S)
+                await asyncio.wait(set(self._branches), timeout=wait_s)
             except asyncio.CancelledError as error:
                 self.run.stop(Detached(error))
+            wait_s = self._longer(wait_s)
+
+    def _longer(self, wait_s: float) -> float:
+        """The next wait before looking again."""
+        return wait_s * 2 if self.run.clock.virtual else min(wait_s * 2, LOOK_AT_LEAST_S)
 
     async def settle(self, saga: UndoScope) -> None:
         """Wait until nothing that was begun in a scope is in flight (rule G1)."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flowkit import Flow, aio, sleep, step, task
+from flowkit import Flow, aio, sleep, step, task, work
 from flowkit.errors import ResultTimeout
 from flowkit.records import RunStatus
 from flowkit_testing import FakeClock, Harness
@@ -194,3 +194,20 @@ class TestWaitingRuns:
         before_ms = harness.clock.now_ms()
         assert harness.run(naps).ok
         assert harness.clock.now_ms() - before_ms == 3 * 86_400_000
+
+    def test_side_work_of_a_month(self, harness: Harness) -> None:
+        """Side work that outlasts its task by a month takes no time either."""
+
+        @step
+        async def archive() -> str:
+            return "archived"
+
+        @task
+        async def lets_go() -> str:
+            work(archive)
+            return "done"
+
+        harness.delay(archive, "30d")
+        run = harness.run(lets_go)
+        assert run.output == "done"
+        run.assert_calls(archive=1)
