@@ -79,6 +79,10 @@ def _advance(run: Run, call: BodyCall) -> Operation[Ending]:
     if call.refuse is not None:
         return (yield from _stop(run, call, call.refuse))
     while True:
+        if run.closing is not None:  # X5: told so before its body began, this time or again
+            run.reason = Detached(run.closing)
+            yield End(run.task_id, Yield())
+            return run.reason
         if run.journal.body_retry_at_ms > run.clock.now_ms():
             run.cancelled_in_pause = run.writer.cancel or (
                 yield Pause(run.task_id, RUN_KEY, run.journal.body_retry_at_ms)

@@ -120,8 +120,7 @@ class Worker:
         Returns:
             False if some run was still in a step when the grace had passed.
         """
-        self._stop_claiming()
-        self._engine.let_go(Closing("the worker is stopping"), self)  # and what a claim under way brings in
+        self._take_no_more()
         with self._changed:
             self._changed.wait_for(self._is_idle, max(0.0, grace_s))
         with self._changed:
@@ -141,17 +140,18 @@ class Worker:
     def _is_idle(self) -> bool:
         return not self._busy and not self._looking
 
-    def _stop_claiming(self) -> None:
+    def _take_no_more(self) -> None:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+        self._engine.let_go(Closing("the worker is stopping"), self)  # and what a claim under way brings in
 
     def _on_signal(self, signum: int, count: int) -> None:
         if count == 1:
             self.received = signum
             name, busy = signal.Signals(signum).name, self._busy
+            self._take_no_more()  # first: once it is said, no further step begins
             log.info("%s: stopping after the steps in flight of %d runs; once more to stop at once", name, busy)
-            self._stop_claiming()
         else:
             log.warning("stopping at once; the steps in flight run again elsewhere")
             os._exit(128 + signum)

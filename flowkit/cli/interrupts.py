@@ -66,9 +66,9 @@ class Stop:
         if not first:
             return
         self.received = first
+        self.engine.let_go(Interrupted())  # first: once it is said, no further step begins
         self.tell("Stopping after the step in flight. Once more to stop at once: that step runs again on resume.")
         idle = 0
-        self.engine.let_go(Interrupted())
         while True:
             try:
                 second = self._signals.get(timeout=LOOK_EVERY_S)

@@ -232,6 +232,22 @@ class Engine:
         self.asked += 1
 
 
+def test_what_is_said_of_a_signal_is_so() -> None:
+    """Whoever reads that the run stops after the step in flight may rely on it that no further step begins."""
+    engine = Engine()
+    asked: list[int] = []
+
+    def tell(words: str) -> None:
+        del words
+        asked.append(engine.asked)
+        stop.over()
+
+    stop = Stop(engine, tell, lambda: None)
+    stop.on_signal(signal.SIGTERM, None)
+    stop.watch()
+    assert asked == [1]
+
+
 def test_second_signal_says_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the process is ended at once, the person is told how to go on."""
     told: list[str] = []

@@ -249,17 +249,18 @@ class TestClosing:
         body = in_a_row(colour, effect, "a", "b")
 
         flow = Flow(store.storage()).open()
+        engine = flow.engine
         flow.start(body.options(run_id="r"))
         assert begun.wait(PATIENCE_S)
         closing = aside.submit(flow.close)
-        eventually(lambda: bool(closing.running()))
+        eventually(lambda: is_closing(engine, "r"))
         assert not closing.done()
         go_on.set()
         closing.result(PATIENCE_S)
 
         header = store.header("r")
-        if not header.status.finished:  # it may have got further before it heard of the closing
-            assert (header.status, header.worker) == (RunStatus.PENDING, None)
+        assert (header.status, header.worker) == (RunStatus.PENDING, None)
+        assert ran == ["a"]
         assert store.flow().run(body.options(run_id="r")) == "ab"
         assert ran == ["a", "b"]
 

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +68,10 @@ class TestWorker:
 
         begun: list[int] = []
 
-        @colour.step
-        def begin() -> None:
-            begun.append(1)
-
         @colour.task
         def body() -> Body[None]:
-            yield begin()
+            begun.append(1)
+            yield from ()
 
         with Flow(SlowToClaim(wait), worker=False) as flow:
             handle = flow.start(body)
@@ -87,7 +86,49 @@ class TestWorker:
             stopping.join(PATIENCE_S)
             assert not stopping.is_alive()
             assert handle.status() is RunStatus.PENDING
+            assert flow.engine.load(handle.id).header.length == 0
             assert not begun
+
+    def test_what_it_says_of_a_signal_is_so(self, memory: Store, colour: Colour, aside: Executor) -> None:
+        """X5: whoever reads that it stops after the steps in flight may rely on it that no further step begins."""
+        begun, said, go_on = threading.Event(), threading.Event(), threading.Event()
+        closing: list[bool] = []
+
+        class Reader(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                if "stopping after the steps in flight of 1 runs" in record.getMessage():
+                    closing.append(is_closing(flow.engine, "r"))
+                    said.set()
+
+        @colour.step
+        def hold() -> None:
+            begun.set()
+            assert go_on.wait(PATIENCE_S)
+
+        @colour.task
+        def body() -> Body[None]:
+            yield hold()
+
+        def signal_in_a_step() -> None:
+            assert begun.wait(PATIENCE_S)
+            os.kill(os.getpid(), signal.SIGTERM)
+            said.wait(PATIENCE_S)
+            go_on.set()
+
+        flow = memory.flow()
+        flow.start(body.options(run_id="r"))
+        log, reader = logging.getLogger("flowkit.worker"), Reader()
+        before = log.level
+        log.addHandler(reader)
+        log.setLevel(logging.INFO)
+        try:
+            signalling = aside.submit(signal_in_a_step)
+            assert flow.worker().run()
+        finally:
+            log.removeHandler(reader)
+            log.setLevel(before)
+        signalling.result(PATIENCE_S)
+        assert closing == [True]
 
     def test_one_of_two_workers_of_a_flow_stops_alone(
         self, store: Store, colour: Colour, caplog: pytest.LogCaptureFixture
