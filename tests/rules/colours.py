@@ -62,6 +62,11 @@ class Colour:
         waits = flowkit.aio.wait_for_event if self.awaits else flowkit.wait_for_event
         return waits(name, timeout=timeout, type=type)
 
+    def wait_for_work(self, **options: Any) -> Any:  # noqa: ANN401  # a coroutine, or the outcomes
+        """`flowkit.wait_for_work`, in this colour."""
+        waits = flowkit.aio.wait_for_work if self.awaits else flowkit.wait_for_work
+        return waits(**options)
+
     def start(self, body: Any) -> Any:  # noqa: ANN401  # a coroutine, or a handle
         """`trigger`, in this colour."""
         return self.form(body).trigger()
