@@ -37,6 +37,7 @@ class BodyCall:
     reopen: Message | None  # the run was reopened: forget what failed, then go on
     refuse: Reason | None  # it must not run now: blocked for crashing again and again
     cancelled: str | None  # it ends as cancelled without having started, and why
+    for_worker: bool  # nobody called it who could be told of a SystemExit
 
 
 @frozen
@@ -68,7 +69,7 @@ def _advance_or_stop(run: Run, call: BodyCall) -> Operation[Ending]:
         if isinstance(error, Exception | GeneratorExit):
             raise
         # Ctrl-C between two tries of the body: handed back, unless its ports are closed already
-        return (yield from _stop(run, call, run.reason or Detached(error)))
+        return (yield from _stop(run, call, run.reason or _ended_by(run, call, error)))
 
 
 def _advance(run: Run, call: BodyCall) -> Operation[Ending]:
@@ -119,9 +120,22 @@ def _judge(run: Run, call: BodyCall, outcome: Outcome) -> Operation[Ending | Non
     error = outcome.error
     if isinstance(error, Cancelled | asyncio.CancelledError | LeaveScope):
         return (yield from _roll_back(run, call, RunStatus.CANCELLED, error))
-    if not isinstance(error, Exception):  # Ctrl-C, SystemExit: the run stays resumable
-        return (yield from _stop(run, call, Detached(error)))
+    if not isinstance(error, Exception):
+        return (yield from _stop(run, call, _ended_by(run, call, error)))
     return (yield from _failed(run, call, error))
+
+
+def _ended_by(run: Run, call: BodyCall, error: BaseException) -> Reason:
+    """Ctrl-C and SystemExit: the run stays resumable, and whoever called it is told.
+
+    A worker called it for nobody. It is not to end for a run's sake, nor to take the run up again and again (R4).
+    """
+    if not call.for_worker or isinstance(error, asyncio.CancelledError):
+        return Detached(error)
+    why = f"run {run.id!r} raised {error!r}, which ends a process and not a run. Let its code return, or raise an "
+    blocked = RunBlocked(f"{why}Exception; then flow.retry(run_id) goes on")
+    blocked.__cause__ = error
+    return Blocked(blocked)
 
 
 def tell_if_swallowed(run: Run, outcome: Outcome) -> None:

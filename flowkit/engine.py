@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from flowkit.body import Ending, run_operation
+from flowkit.body import BodyCall, Ending, run_operation
 from flowkit.client import Client
 from flowkit.clock import Clock, FollowingClock
 from flowkit.codec import Codec
@@ -20,7 +20,7 @@ from flowkit.drivers import drive, drive_async
 from flowkit.effects import ChildAnswer
 from flowkit.errors import RunBlocked, WrongColour
 from flowkit.incarnations import Start, incarnation
-from flowkit.leases import Leases
+from flowkit.leases import Leases, advancing_for
 from flowkit.lines import Scope
 from flowkit.patience import PatientStorage
 from flowkit.plans import Advance, Blocking, Plan, Plans
@@ -78,7 +78,7 @@ class Engine(Client):
                     "`await flow.aio.run(...)`"
                 )
             return asyncio.run(self.advance_async(start))
-        run, call = incarnation(self, start, spec or _unknown_task(start.task))
+        run, call = self._incarnation(start, spec or _unknown_task(start.task))
         with self._leases.watching(run):
             return drive(run, Scope("", run.started_at_ms, run.undos), run_operation(run, call))
 
@@ -87,9 +87,12 @@ class Engine(Client):
         spec = tasks.find(start.task)
         if spec is None or not spec.is_async:
             return await asyncio.to_thread(self.advance, start)
-        run, call = incarnation(self, start, spec)
+        run, call = self._incarnation(start, spec)
         with self._leases.watching(run):
             return await drive_async(run, Scope("", run.started_at_ms, run.undos), run_operation(run, call))
+
+    def _incarnation(self, start: Start, spec: TaskSpec) -> tuple[Run, BodyCall]:
+        return incarnation(self, start, spec, for_worker=advancing_for.get() is not None)
 
     # ---- runs to their end ------------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ def start_from(lease: Lease, snapshot: Snapshot) -> Start:
     )
 
 
-def incarnation(host: Host, start: Start, spec: TaskSpec) -> tuple[Run, BodyCall]:
+def incarnation(host: Host, start: Start, spec: TaskSpec, *, for_worker: bool) -> tuple[Run, BodyCall]:
     """The run, and what is to be called in it; what cannot be read blocks it."""
     refuse = _refusal(host, start)
     journal, given, overrides = Journal(), RunInput((), {}, "", ""), NONE
@@ -79,7 +79,7 @@ def incarnation(host: Host, start: Start, spec: TaskSpec) -> tuple[Run, BodyCall
         refuse = Blocked(blocked)
     reopen = next((message for message in start.inbox if message.kind is MessageKind.REOPEN), None)
     unstarted = _cancelled_unstarted(host, start, given)
-    call = BodyCall(spec.fn, args, kwargs, spec.hint, given.reply, reopen, refuse, unstarted)
+    call = BodyCall(spec.fn, args, kwargs, spec.hint, given.reply, reopen, refuse, unstarted, for_worker)
     return _run(host, start, spec, overrides, journal, given), call
 
 

@@ -379,7 +379,12 @@ class _Place:
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
-        loop.run_forever()
+        while True:
+            try:
+                loop.run_forever()
+                break
+            except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets them out of a task, which has them too
+                log.debug("a run raised %r; the others go on", error)
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
