@@ -142,13 +142,10 @@ def tell_if_swallowed(run: Run, outcome: Outcome) -> None:
     """Report a body that went on after it was told to let go (rule E1)."""
     if isinstance(outcome, Raised) and not isinstance(outcome.error, Exception):
         return
-    told = (
+    run.tell_of_swallowing(
         f"the task of run {run.id!r} went on after it was told to let go (a bare `except:` or `except BaseException:` "
-        "without `raise`?); what it did after that was not recorded"
+        "without `raise`?); what it did after that was not recorded",
     )
-    log.warning("%s", told)
-    if run.probe is not None:
-        run.probe.swallowed(run, told)
 
 
 def _returned(run: Run, call: BodyCall, value: object) -> Operation[Ending | None]:

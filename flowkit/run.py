@@ -7,6 +7,7 @@ through a context variable, so decorated functions need no extra argument.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import sys
 import threading
@@ -29,6 +30,9 @@ from flowkit.mailbox import Mailbox
 from flowkit.reasons import Detached, Reason, Revoked, Unwind
 from flowkit.records import Delivery, Message, NewRun, Snapshot
 from flowkit.retry import RetryPolicy
+
+log = logging.getLogger(__name__)
+_MANY_REFUSED = 100
 
 
 class Probe(Protocol):
@@ -226,6 +230,7 @@ class Run:
     kept_errors: list[BaseException] = field(factory=list)  # so that no other error gets the id of one of them
     numbers: dict[str, Iterator[int]] = field(factory=dict)  # of what steps emit and send, by attempt
     fresh_failures: list[str] = field(factory=list)  # failures after which nothing more was called
+    refused: int = 0  # calls that were made while it was being unwound
     ambient: BaseException | None = None  # what was being handled around the body when it started
 
     def rewind(self, journal: Journal) -> None:
@@ -243,9 +248,9 @@ class Run:
             Unwind: the body is being taken off the stack, so it may do nothing durable any more (rule E1).
         """
         if self.reason is not None:
-            raise asyncio.CancelledError if self.is_async else Unwind(self.reason)
+            raise self._refused(asyncio.CancelledError() if self.is_async else Unwind(self.reason))
         if scope.reason is not None:
-            raise Unwind(scope.reason)
+            raise self._refused(Unwind(scope.reason))
         if self.closing is not None and not self.is_async:
             raise self.leave(scope, Detached(self.closing))
         if self.fresh_failures:  # whatever this line, or one that it has branched into, has failed with is dealt with
@@ -253,6 +258,22 @@ class Run:
         error = sys.exception()
         if error is not None and error is not self.ambient:
             self.handled = True
+
+    def _refused(self, signal: BaseException) -> BaseException:
+        """The signal once more. A body that holds it in a loop never ends, so that is told meanwhile (rule E1)."""
+        self.refused += 1
+        if self.refused == _MANY_REFUSED:
+            self.tell_of_swallowing(
+                f"the task of run {self.id!r} has been told to let go {_MANY_REFUSED} times and goes on calling: a "
+                "loop around a bare `except:` or `except BaseException:` without `raise`? It keeps its thread until it ends",
+            )
+        return signal
+
+    def tell_of_swallowing(self, told: str) -> None:
+        """Report a body that holds what is to take it off the stack (rule E1)."""
+        log.warning("%s", told)
+        if self.probe is not None:
+            self.probe.swallowed(self, told)
 
     def stop(self, reason: Reason) -> None:
         """Take the body off the stack: at once in a sync body, by cancelling its root in an async one.

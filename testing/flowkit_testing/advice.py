@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flowkit_testing.checks import Check, check_of
 from flowkit_testing.points import Schedule
@@ -20,6 +20,13 @@ _TWICE = (
     "a step whose process dies between its effect and its commit runs again (rule D3). Hand the other system "
     "current_run().idempotency_key, or look first whether it has happened already, or mark the step at_most_once=True"
 )
+_TOO_LATE = (
+    "a process that has stood still for longer than its lease still carries out the step that it is in: nothing of "
+    "that is recorded (rule D4), but it takes effect, after another process has gone on, or has even undone the step. "
+    "Hand the other system current_run().idempotency_key; let an undo leave a mark that its step looks for; or leave "
+    "this out: "
+    'explore(..., faults=("crash", "lost_ack"))'
+)
 _BY_LOT = (
     "if that step is meant to return something else each time (an id, a time), nothing that follows can be compared: "
     'let the test decide it, harness.mock("the step", ...), or derive it from current_run().idempotency_key'
@@ -32,6 +39,7 @@ _WAITING = (
     'explore(..., events=[("name", payload)]) sends the run what it waits for; wait_for_event(..., timeout=...) '
     "gives up"
 )
+_OF_THE_WORLD: Mapping[str, str] = {"replay": _OUTSIDE, "stop": _TOO_LATE, "lease": _TOO_LATE}  # by the last fault
 MUTATES = "changes what it was given"  # in a finding
 
 
@@ -50,7 +58,7 @@ def advice(schedule: Schedule, wrong: Sequence[str]) -> str | None:
     if not schedule:
         return _WAITING if "what it waits for never comes" in told else None
     if Check.WORLD in checks:
-        return _OUTSIDE if schedule[-1].fault == "replay" else _TWICE
+        return _OF_THE_WORLD.get(schedule[-1].fault, _TWICE)
     if "D8:" in told or (Check.SAME_OUTCOME in checks and schedule[-1].fault == "replay"):
         return _CODE
     return _CODE if "was called with other arguments" in told else None

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from flowkit.entries import Phase
+from flowkit.errors import StepInterrupted
 from flowkit_testing.checks import Check
 from flowkit_testing.states import Settled
 
-_INTERRUPTED = b"StepInterrupted"
+_INTERRUPTED = f"{StepInterrupted.__module__}:{StepInterrupted.__qualname__}"
 _BEFORE_THE_DIFFERENCE = 40
 _SHOWN = 200
 _LETTING_GO = frozenset({Phase.BEGUN, Phase.WAITING})
@@ -23,7 +24,7 @@ def differences(ended: Mapping[str, Settled], wanted: Mapping[str, Settled]) -> 
         without = wanted.get(run_id)
         if without is None:
             yield Check.OTHERS.broken(f"run {run_id!r} exists only because of the fault")
-        elif interrupted(found[1]):  # D3: a declared failure
+        elif interrupted(found) and not interrupted(without):  # D3: a declared failure, whatever the body makes of it
             declared = True
         else:
             yield from _compare(run_id, found, without)
@@ -32,9 +33,12 @@ def differences(ended: Mapping[str, Settled], wanted: Mapping[str, Settled]) -> 
             yield Check.NOT_LOST.broken(f"run {run_id!r} is lost (X1)")
 
 
-def interrupted(result: bytes | None) -> bool:
-    """True if a step that may run at most once was under way when its process died."""
-    return result is not None and _INTERRUPTED in result
+def interrupted(found: Settled) -> bool:
+    """True if the run was told of a step that may run at most once, and was under way when its process died."""
+    _, result, operations = found
+    if result is not None and _INTERRUPTED.encode() in result:
+        return True
+    return any(_INTERRUPTED in data for entries in operations.values() for *_, data in entries)
 
 
 def _compare(run_id: str, found: Settled, wanted: Settled) -> Iterator[str]:

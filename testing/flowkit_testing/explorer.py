@@ -161,7 +161,8 @@ class Explorer:
             subject, trial, Standard.of(trial.aftermath(), subject.codec)
         )
         self._judge(trial, scenario, None)
-        refuse_a_blind_world(self.subject, trial, before)
+        if not scenario:  # a run whose first step fails need not change anything
+            refuse_a_blind_world(self.subject, trial, before)
         self._found.swallowed.update(trial.lab.swallowed)
         if world is not None and trial.idle == [] and scenario and trial.world_after != before:
             self._note_what_is_left(scenario, trial, before)

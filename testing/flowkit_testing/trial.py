@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from attrs import define, field, frozen
 
@@ -118,6 +118,13 @@ class Trial:
     def struck(self) -> int:
         """How many injuries have happened, apart from those of the scenario."""
         return sum(1 for injury in self.schedule if not is_of_scenario(injury)) - len(self._left)
+
+    def worlds(self) -> Iterator[Hashable]:
+        """What the world was like at each point, if states were watched, and at the end."""
+        yield self.world_after
+        for passed in self.passed:
+            _stored, world = cast("tuple[Hashable, Hashable]", passed.state)
+            yield world
 
     @property
     def idle(self) -> list[str]:

@@ -102,7 +102,7 @@ def _not_cancelled(after: Aftermath, ended: dict[str, Settled], standard: Standa
 
 def _differences(after: Aftermath, ended: dict[str, Settled], standard: Standard) -> Iterator[str]:
     yield from differences(ended, standard.ended)
-    if any(interrupted(result) for _, result, _ in ended.values()):
+    if any(map(interrupted, ended.values())):
         return
     if after.world != standard.world:
         yield Check.WORLD.broken(

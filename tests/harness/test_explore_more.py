@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flowkit import aio, current_run, step, task, wait_for_event
+from flowkit import StepInterrupted, aio, current_run, step, task, wait_for_event
 from flowkit.storage import open_storage
 from flowkit_testing import Harness
 from flowkit_testing.checks import Check
@@ -109,6 +109,43 @@ class TestWorld:
         """A world that cannot be brought back cannot be looked at twice."""
         with pytest.raises(ValueError, match="each needs the other"):
             harness.explore(careful, 5, world=lambda: 0)
+
+
+@step(at_most_once=True)
+def wire(amount: int) -> str:
+    """Must not happen twice."""
+    return f"wired {amount}"
+
+
+@task
+def wired(amount: int) -> str:
+    """Looks after a transfer that was interrupted."""
+    try:
+        return wire(amount)
+    except StepInterrupted:
+        return f"{add(amount, 0)}: StepInterrupted"
+
+
+@task
+def quotes(amount: int) -> str:
+    """A result that is not what its words say."""
+    seen.append(amount)
+    return f"StepInterrupted {len(seen)}"
+
+
+seen: list[int] = []
+
+
+class TestAtMostOnce:
+    """D3: a step that may run at most once declares that it may be interrupted."""
+
+    def test_a_body_may_deal_with_it(self, harness: Harness) -> None:
+        """What it makes of the interruption is no other outcome than the declared one."""
+        harness.explore(wired, 5).assert_safe()
+
+    def test_words_declare_nothing(self, harness: Harness) -> None:
+        """A result that happens to quote the error is compared like any other."""
+        assert not harness.explore(quotes, 5).safe
 
 
 class TestScenarios:

@@ -194,6 +194,13 @@ taken: set[str] = set()
 
 @step
 def take(order: str) -> str:
+    """Takes a seat, once."""
+    taken.add(order)
+    return order
+
+
+@step
+def keep(order: str) -> str:
     """Takes a seat, once, and has no undo."""
     taken.add(order)
     return order
@@ -202,7 +209,7 @@ def take(order: str) -> str:
 @task(id="messages-no-undo")
 def without_an_undo(order: str) -> str:
     """Takes a seat that is not given back."""
-    take(order)
+    keep(order)
     return charge(order)
 
 
@@ -214,6 +221,38 @@ def test_an_undo_that_is_missing() -> None:
     told = "when charge fails, the world is ['7'] afterwards, and was [] before: is an undo missing"
     assert any(told in note for note in found.notes)
     assert told in repr(found)
+
+
+@take.compensate
+def give_back(seat: str) -> None:
+    """Gives the seat back."""
+    taken.discard(seat)
+
+
+@task(id="messages-zombie")
+def undone_before(order: str) -> str:
+    """Takes a seat, which whoever stood still may take once more when it is given back."""
+    take(order)
+    return charge(order)
+
+
+def test_a_step_that_takes_effect_after_it_was_undone() -> None:
+    """What a process that stood still does to a world that was brought back has a remedy of its own."""
+    found = Harness(MemoryStorage()).explore(
+        undone_before, "7", failing=("charge", "take"), world=lambda: sorted(taken), reset=taken.clear
+    )
+    assert found.violations
+    for violation in found.violations:
+        assert violation.schedule[-1].fault in {"stop", "lease"}
+        assert "let an undo leave a mark that its step looks for" in str(violation)
+    Harness(MemoryStorage()).explore(
+        undone_before,
+        "7",
+        faults=("crash", "lost_ack"),
+        failing=("charge", "take"),
+        world=lambda: sorted(taken),
+        reset=taken.clear,
+    ).assert_safe()
 
 
 @step(attempts=1)

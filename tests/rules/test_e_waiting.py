@@ -85,12 +85,34 @@ class TestWaiting:
         with Flow(memory.storage(), clock=clock) as flow:
             handle = flow.start(body.options(run_id="r"))
             eventually(lambda: handle.status() is RunStatus.WAITING)
-        [told] = [record for record in caplog.records if record.name == "flowkit.body"]
+        [told] = [record for record in caplog.records if record.name == "flowkit.run"]
         assert "'r' went on after it was told to let go" in told.getMessage()
         clock.advance(hours=2)
 
         assert memory.flow(clock=clock).run(body.options(run_id="r")) == "done"
         assert ran == ["held", "effect"]
+
+    def test_a_loop_around_the_signal_is_reported_while_it_goes_on(
+        self, memory: Store, colour: Colour, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """E1: a body that never ends since it holds the signal each time is told of before its end."""
+        told_meanwhile: list[bool] = []
+
+        @colour.task
+        def body() -> Body[str]:
+            while len(told_meanwhile) < 1000:
+                try:
+                    yield colour.sleep("1h")
+                except BaseException:  # the mistake that is reported
+                    told_meanwhile.append("goes on calling" in caplog.text)
+                    if told_meanwhile[-1]:
+                        raise
+            return "never told"
+
+        with Flow(memory.storage()) as flow:
+            handle = flow.start(body.options(run_id="r"))
+            eventually(lambda: handle.status() is RunStatus.WAITING)
+        assert 90 < len(told_meanwhile) < 110
 
     def test_a_branch_at_work_is_not_cut_off(self, store: Store) -> None:
         """E1: a run with a branch that waits and one that works is put aside when the work is done and recorded."""
