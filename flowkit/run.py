@@ -264,8 +264,8 @@ class Run:
         self.refused += 1
         if self.refused == _MANY_REFUSED:
             self.tell_of_swallowing(
-                f"the task of run {self.id!r} has been told to let go {_MANY_REFUSED} times and goes on calling (a loop "
-                "around `except:` or `except BaseException:` without `raise`?); it keeps its thread until it ends",
+                f"the task of run {self.id!r} has been told to let go {_MANY_REFUSED} times and goes on calling (a "
+                "loop around `except:` or `except BaseException:` without `raise`?); it keeps its thread until it ends",
             )
         return signal
 

@@ -20,6 +20,8 @@ DEFAULT_SENTINEL_PORT = 26379
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LEVELS = {level.value: level for level in (Durability.PROCESS, Durability.DISK, Durability.REPLICATED)}
 _VERIFY = {"full": (True, True), "ca": (True, False), "none": (False, False)}
+_OF_TLS = frozenset({"tls_ca", "tls_cert", "tls_key", "tls_verify"})
+_CUT_SHORT = "what stands before its @ holds /, ? or #; write them %2F, %3F and %23 in a password"
 _T = TypeVar("_T")
 
 
@@ -110,9 +112,11 @@ class _Reader:
             raise self._wrong(
                 f"its host or port cannot be read ({_harmless(error)}); write {scheme}://{_FORMS[self._kind]}"
             ) from None
+        if self._parts.fragment:
+            raise self._wrong("it holds #; write it %23 in a password")
         self._options = dict(parse_qsl(self._parts.query, keep_blank_values=True))
         if "@" not in self._parts.netloc and ("@" in self._parts.path or any("@" in name for name in self._options)):
-            raise self._wrong("what stands before its @ holds /, ? or #; write them %2F, %3F and %23 in a password")
+            raise self._wrong(_CUT_SHORT)
 
     def address(self) -> Address:
         """All that the URL says."""
@@ -135,8 +139,12 @@ class _Reader:
             timeout_s=self._option("timeout", _seconds, "seconds, above 0", default=10.0),
             connect_timeout_s=self._option("connect_timeout", _seconds, "seconds, above 0", default=5.0),
         )
+        if any("@" in value for value in self._options.values()):
+            raise self._wrong(_CUT_SHORT)
         if self._options:
             names = ", ".join(repr(name) for name in sorted(self._options))
+            if not secure and self._options.keys() <= _OF_TLS:
+                raise self._wrong(f"{names} without TLS; write {self._scheme.replace('redis', 'rediss')}://")
             raise self._wrong(
                 f"unknown parameter {names}; known are namespace, shards, durability, assume_durability, timeout, "
                 "connect_timeout, tls_ca, tls_cert, tls_key, tls_verify, sentinel_password"

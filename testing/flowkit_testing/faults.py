@@ -23,6 +23,7 @@ from flowkit_testing.which import Which
 At = Literal["before_effect", "after_effect", "before_commit", "after_commit"]
 AT: tuple[At, ...] = ("before_effect", "after_effect", "before_commit", "after_commit")
 Outcome = Literal["not_applied", "applied_ack_lost"]
+OUTCOMES: tuple[Outcome, ...] = ("not_applied", "applied_ack_lost")
 _OUTCOMES = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED})
 
 

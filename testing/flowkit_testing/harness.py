@@ -30,6 +30,7 @@ from flowkit_testing.explorer import Explorer
 from flowkit_testing.fake_clock import FakeClock
 from flowkit_testing.faults import (
     AT,
+    OUTCOMES,
     At,
     Delay,
     Fail,
@@ -326,6 +327,10 @@ class Harness:
         """
         if operation not in _STORAGE_OPERATIONS:
             raise ValueError(f"harness.storage_fault({operation!r}): one of {', '.join(sorted(_STORAGE_OPERATIONS))}")
+        if outcome not in OUTCOMES:
+            raise ValueError(f"harness.storage_fault(outcome={outcome!r}): write one of {', '.join(OUTCOMES)}")
+        if nth < 1:
+            raise ValueError(f"harness.storage_fault(nth={nth}): calls are counted from 1")
         self._faults.storage.append(StorageFault(operation, nth, outcome))
 
     # ---- the end of a test ------------------------------------------------------------------------------------
@@ -397,6 +402,10 @@ class AioHarness:
     async def start(self, task: Runnable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunReport[R]:
         """Start a task."""
         return await asyncio.to_thread(self._harness.start, task, *args, **kwargs)
+
+    async def explore(self, task: Runnable[..., Any], /, *args: Any, **kwargs: Any) -> Exploration:  # noqa: ANN401  # the same
+        """Try a task with a process that dies at every point; takes what `Harness.explore` takes."""
+        return await asyncio.to_thread(self._harness.explore, task, *args, **kwargs)
 
     async def send_event(
         self, run: RunReport[Any] | str, name: str, payload: object = None, id: str | None = None

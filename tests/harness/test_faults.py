@@ -276,6 +276,13 @@ class TestStorageFault:
         with pytest.raises(ValueError, match="commit"):
             harness.storage_fault("comit")
 
+    def test_an_unknown_outcome(self, harness: Harness) -> None:
+        """So is a misspelt outcome, which would happen as another one, and a call that is none."""
+        with pytest.raises(ValueError, match="not_applied, applied_ack_lost"):
+            harness.storage_fault("commit", outcome="ack_lost")  # type: ignore[arg-type]  # wrong on purpose
+        with pytest.raises(ValueError, match="counted from 1"):
+            harness.storage_fault("commit", nth=0)
+
 
 class TestNeverFired:
     """A fault that never happens fails the test."""
@@ -315,6 +322,7 @@ async def test_in_an_async_test(harness: Harness) -> None:
     run = await harness.aio.run(checkout, "7")
     assert run.ok
     assert harness.run(checkout, "8").ok
+    (await harness.aio.explore(checkout, "9", faults=("lost_ack",))).assert_safe()
 
 
 def test_steps_by_their_number(harness: Harness) -> None:

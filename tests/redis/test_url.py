@@ -59,6 +59,9 @@ def test_what_a_url_need_not_say() -> None:
         (f"redis://app:{SECRET}@cache?shards=33", "shards='33' is not a number from 1 to 32"),
         (f"rediss://app:{SECRET}@cache?tls_ca=/no/such/file", "is not a file that can be read"),
         (f"rediss://app:{SECRET}@cache?tls_verify=maybe", "tls_verify='maybe' is not full, ca or none"),
+        (f"redis://app:12#{SECRET}@cache/0", "it holds #; write it %23"),
+        (f"redis://app:12?{SECRET}=3@cache/0", "what stands before its @ holds /, ? or #"),
+        (f"redis://app:{SECRET}@cache?tls_ca=/some/file", "'tls_ca' without TLS; write rediss://"),
         (f"redis://app:{SECRET}@cache?durabilty=disk", "unknown parameter 'durabilty'; known are namespace"),
     ],
 )
