@@ -16,9 +16,9 @@ from flowkit.codec import Json
 from flowkit.errors import FlowkitError
 
 
-def emit(document: Json) -> None:
-    """Print the one JSON document of a command to stdout."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=True))
+def emit(document: Json, *, in_a_line: bool = False) -> None:
+    """Print a JSON document to stdout: the one of a command, or one of those that come in a line each."""
+    click.echo(json.dumps(document, indent=None if in_a_line else 2, ensure_ascii=False, allow_nan=True))
 
 
 def say(text: str = "", *, style: Mapping[str, object] | None = None) -> None:
@@ -31,11 +31,11 @@ def complain(message: str) -> None:
     click.echo(f"{click.style('Error:', fg='red', bold=True)} {message}", err=True)
 
 
-def fail(error: BaseException, *, as_json: bool, exit_code: Exit | None = None) -> Exit:
+def fail(error: BaseException, *, as_json: bool, exit_code: Exit | None = None, in_a_line: bool = False) -> Exit:
     """Report an error that ended a command; returns the exit code."""
     code = exit_for_error(error) if exit_code is None else exit_code
     if as_json:
-        emit({"error": error_document(error), "exit_code": int(code)})
+        emit({"error": error_document(error), "exit_code": int(code)}, in_a_line=in_a_line)
     else:
         complain(str(error))
         for note in getattr(error, "__notes__", ()):
@@ -52,12 +52,12 @@ def error_document(error: BaseException) -> dict[str, Json]:
 
 
 @contextlib.contextmanager
-def reported(*, as_json: bool) -> Iterator[None]:
+def reported(*, as_json: bool, in_a_line: bool = False) -> Iterator[None]:
     """Turn flowkit's errors into a message and an exit code; a mistake of flowkit's own still shows its traceback."""
     try:
         yield
     except FlowkitError as error:
-        sys.exit(fail(error, as_json=as_json))
+        sys.exit(fail(error, as_json=as_json, in_a_line=in_a_line))
 
 
 @contextlib.contextmanager

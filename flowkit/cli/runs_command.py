@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from typing import IO
@@ -116,11 +115,14 @@ def show(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line, one for each item.")
 def items(*, run_id: str, follow: bool, after: int, storage: str | None, as_json: bool) -> None:
     """Print what a run has emitted, its side work's failures and its changes of status, in order."""
-    with reported(as_json=as_json), Flow(storage, worker=False) as flow:
+    with reported(as_json=as_json, in_a_line=True), Flow(storage, worker=False) as flow:
         follower = Follower(flow.engine, run_id, after, follow=follow)
         while (page := follower.page()) is not None:
             for item in page:
-                click.echo(json.dumps(item_view(item), ensure_ascii=False) if as_json else item_text(item))
+                if as_json:
+                    emit(item_view(item), in_a_line=True)
+                else:
+                    click.echo(item_text(item))
 
 
 @runs.command()

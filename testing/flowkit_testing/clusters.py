@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from flowkit_testing.servers import PATIENCE_S, Server, free_port
+from flowkit_testing.servers import PATIENCE_S, Server
 
 SLOTS = 16384
 MASTER = "flowkit"  # what the Sentinels call it
@@ -25,7 +25,9 @@ class Cluster:
 
     def __init__(self, masters: int = 3, name: str = "", **settings: str) -> None:
         own = {"cluster_enabled": "yes", "cluster_node_timeout": "3000", "cluster_require_full_coverage": "no"}
-        self.nodes = [Server(name, **(own | {"cluster_port": str(free_port())} | settings)) for _ in range(masters)]
+        self.nodes = [Server(name, **(own | settings)) for _ in range(masters)]
+        for node in self.nodes:
+            node.settings.setdefault("cluster-port", str(node.reserve_port()))
 
     @property
     def url(self) -> str:

@@ -74,8 +74,20 @@ class Server:
         self.program = _program(name)
         self.settings = _PLAIN | {name.replace("_", "-"): value for name, value in settings.items()}
         self.folder = Path(tempfile.mkdtemp(prefix="flowkit-server-"))
-        self.port = free_port()
+        self._reserved: list[int] = []
+        self.port = self.reserve_port()
         self._process: subprocess.Popen[bytes] | None = None
+
+    def reserve_port(self) -> int:
+        """A port that nobody listens on, and that nobody else is given until `stop`, also while it is not running."""
+        # Sockets that allow reuse may share a port until one listens, which is the server; the system gives out no port
+        # that is bound.
+        with socket.socket() as holder:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holder.bind(("127.0.0.1", 0))
+            port: int = holder.getsockname()[1]
+            self._reserved.append(holder.detach())
+        return port
 
     @property
     def url(self) -> str:
@@ -140,6 +152,8 @@ class Server:
         """End it for good, and remove what it has written."""
         if self._process is not None:
             self.kill()
+        while self._reserved:
+            os.close(self._reserved.pop())
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:

@@ -382,24 +382,28 @@ def test_items_are_followed_live(write: Callable[[str, str], Path], tmp_path: Pa
         "--storage",
         url,
     ]
-    with Flow(url) as flow:
+    with Flow(url) as flow, (tmp_path / "told").open("w+") as told:
         flow.start(load_task(f"{file}:live").options(run_id="live"))
-        with subprocess.Popen([sys.executable, "-c", MAIN, *words], stdout=subprocess.PIPE, text=True) as follower:
+        command = [sys.executable, "-c", MAIN, *words]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told, text=True) as follower:
             assert follower.stdout is not None
-            seen = [json.loads(follower.stdout.readline()) for _ in range(3)]
+            lines = [follower.stdout.readline() for _ in range(3)]
             assert not flow.handle("live").status().finished
             flow.send_event("live", "go")
-            seen += [json.loads(line) for line in follower.stdout]
+            lines += follower.stdout
+        told.seek(0)
+        assert (follower.returncode, told.read()) == (0, ""), lines
+    seen = [json.loads(line) for line in lines]
     names = [(line["type"], line["name"]) for line in seen if line["name"] not in {"waiting", "running"}]
     assert names == [("emit", "early"), ("emit", "late"), ("status", "succeeded")]
-    assert follower.returncode == 0
 
 
 def test_items_of_no_run(flowkit: Call) -> None:
     """A run that is not there is an error with an exit code."""
     ended = flowkit("runs", "items", "nobody", "--json")
     assert ended.code != 0
-    assert "nobody" in json.loads(ended.out)["error"]["message"]
+    [line] = ended.out.splitlines()  # as each item would have been
+    assert "nobody" in json.loads(line)["error"]["message"]
 
 
 # ---- what is undone -------------------------------------------------------------------------------------------------

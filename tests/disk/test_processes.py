@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 from threading import Thread
+from typing import TypeVar
 
 import pytest
 
@@ -29,11 +31,14 @@ from flowkit.records import (
     Verdict,
 )
 from flowkit_disk import DiskStorage, wake
+from flowkit_disk.failures import LockedError
+from flowkit_testing.clusters import until
 
 Open = Callable[..., DiskStorage]
 Born = Callable[..., Lease]
 Python = Callable[..., subprocess.Popen[str]]
 
+T = TypeVar("T")
 HOUR_MS = 3_600_000
 ANY = AnyOf(("task",))
 
@@ -43,6 +48,14 @@ def entries(storage: DiskStorage, run_id: str) -> tuple[bytes, ...]:
     snapshot = storage.load(run_id)
     assert snapshot is not None
     return snapshot.entries
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """Ask until the lock is had: the thread that has waited in line may have it for a moment, and lets go of it."""
+    for _ in range(600):
+        with suppress(LockedError):
+            return call()
+    return call()
 
 
 def line_of(process: subprocess.Popen[str]) -> str:
@@ -202,7 +215,7 @@ def test_a_process_that_holds_the_lock_for_too_long(opened: Open, born: Born) ->
     assert snapshot is not None, "reading needs no lock"
     assert snapshot.entries == ()
     os.close(descriptor)
-    assert isinstance(storage.commit([commit])[0], Done)
+    assert isinstance(patiently(lambda: storage.commit([commit]))[0], Done)
 
 
 def test_waiting_in_line_for_the_lock(opened: Open, born: Born) -> None:
@@ -220,7 +233,7 @@ def test_waiting_in_line_for_the_lock(opened: Open, born: Born) -> None:
     os.close(descriptor)
     thread.join(60)
     assert [type(verdict) for verdict in done] == [Done]
-    assert storage.send("run", _event()) == "delivered"
+    assert patiently(lambda: storage.send("run", _event())) == "delivered"
 
 
 def test_closing_while_waiting_in_line(state: Path, born: Born) -> None:
@@ -295,12 +308,9 @@ def test_sockets_of_dead_processes_are_cleared_away(python: Python, disk: DiskSt
     """What a killed process left in `wake/` does not stay for ever."""
     process = python("""
         storage.claim(Grant("w", "t", 1000), AnyOf(("none",)), 1)
-        from threading import Timer
-        Timer(0.2, lambda: say("waiting")).start()
         storage.wait_for_work(AnyOf(("none",)), 600)
     """)
-    assert line_of(process) == "waiting"
-    assert list((disk.path / "wake").iterdir())
+    until(lambda: any((disk.path / "wake").iterdir()))
     process.send_signal(signal.SIGKILL)
     process.wait()
     disk.submit([NewRun("run", "task", b"")])

@@ -73,12 +73,12 @@ def test_workers_that_are_killed_again_and_again(start: Start, client: Flow, url
     length, kills = 12, 4
     with client:
         handles = [worker_child.chain.options(run_id=f"run-{n}").trigger(f"run-{n}", length) for n in range(12)]
-        workers = [start(lease="500ms"), start(lease="500ms")]
+        workers = [start(lease="1500ms"), start(lease="1500ms")]
         for kill in range(kills):
             seen = len(effects(tmp_path))
             until(lambda seen=seen: len(effects(tmp_path)) >= min(seen + 10, 12 * length))  # type: ignore[misc]
             workers[kill % 2].send_signal(signal.SIGKILL)
-            workers[kill % 2] = start(lease="500ms")
+            workers[kill % 2] = start(lease="1500ms")
         assert [handle.result(timeout=PATIENCE_S) for handle in handles] == [sum(range(length))] * 12
 
     times = Counter(what for what, _ in effects(tmp_path))
@@ -94,7 +94,7 @@ def test_a_frozen_worker_is_fenced_when_it_thaws(start: Start, client: Flow, url
         handle = worker_child.hanging.options(run_id="run").trigger("run")
         until(lambda: ("run:hang", frozen.pid) in effects(tmp_path))
         frozen.send_signal(signal.SIGSTOP)
-        other = start(lease="300ms")
+        other = start()
         assert handle.result(timeout=PATIENCE_S) == "through"
 
         (tmp_path / "enough").touch()

