@@ -7,7 +7,6 @@ inside SQLite. Whoever holds the mutex must not begin to read: a fork shuts read
 
 from __future__ import annotations
 
-import gc
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import TypeVar
 
 from flowkit.errors import FlowkitError, StorageError
 from flowkit_disk import failures, forks
+from flowkit_disk.connections import Connections
 from flowkit_disk.directory import Directory
 from flowkit_disk.locks import WriteLock
 from flowkit_disk.rows import PRAGMAS, Rows, create, probe
@@ -44,7 +44,7 @@ class Engine:
         self._busy_timeout_s = busy_timeout_s
         self._any_filesystem = any_filesystem
         self._rows: Rows | None = None
-        self._connections = 0  # of all threads, those of threads that have ended included
+        self._connections = Connections()
         self._signals: Signals | None = None
         self._start_afresh()
         forks.watch(self)
@@ -81,10 +81,10 @@ class Engine:
         try:
             with self.lock.mutex:
                 self.is_open = False
-                if self._rows is not None:
+                if self._rows is not None or self._connections:
                     with suppress(StorageError), self.lock:  # the last connection checkpoints as it closes
                         self._give_up()
-                        self._close_strays()
+                        self._connections.close_all()
                 self._rows = None
                 self._close_files()
         finally:
@@ -107,6 +107,7 @@ class Engine:
             self._generation += 1
         if getattr(self._settled, "generation", 0) != self._generation:
             self._set_up(self._rows)
+            self._connections.close_ownerless()  # as often as threads come; with one just made, none is the last
         return self._rows
 
     def _open_cache(self) -> Rows:
@@ -116,7 +117,7 @@ class Engine:
                 create(self.directory.database)
             else:
                 probe(self.directory.database, self._busy_timeout_s)
-            rows = Rows(self.directory.path, self._busy_timeout_s)
+            rows = Rows(self.directory.path, self._busy_timeout_s, self._connections)
             if new:
                 rows.checkpoint()  # synced, before the directory says that there is a storage
                 self.directory.finish()
@@ -130,7 +131,6 @@ class Engine:
         for name, value in PRAGMAS.items():
             rows.pragma(name, value)
         rows.pragma("sqlite_synchronous", self._synchronous)
-        self._connections += 1
         self._settled.generation = self._generation
 
     def _give_up(self) -> None:
@@ -142,21 +142,6 @@ class Engine:
         if rows is not None:
             with suppress(sqlite3.Error):
                 rows.close()
-            if getattr(self._settled, "generation", 0) == self._generation:
-                self._connections -= 1
-
-    def _close_strays(self) -> None:
-        """Close the connections of other threads, which nobody can do but the garbage collector.
-
-        Each lies in a cycle with its own cache of statements, so dropping the last reference is not enough.
-        """
-        if self._connections:
-            frozen = gc.get_freeze_count()
-            gc.unfreeze()
-            gc.collect()
-            if frozen:
-                gc.freeze()
-            self._connections = 0
 
     # ---- using
 
@@ -271,7 +256,7 @@ class Engine:
     def after_fork_in_child(self) -> None:
         """Close what was inherited, without unlocking what the parent holds; the next use opens anew."""
         self._give_up()
-        self._close_strays()
+        self._connections.close_all()
         self.lock.close_inherited()
         self._close_signals()
         self._start_afresh()

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 import diskcache
+from diskcache.core import DBNAME
 
 from flowkit.errors import StorageError
+from flowkit_disk.connections import Connections
 
 # diskcache is a cache: left to itself it evicts, culls, counts, pickles and moves values into unsynced files.
 KEEP_EVERYTHING = {
@@ -68,14 +70,36 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache ships no typ
         """Remove nothing: no row of ours names a file, so whoever wrote the name is not us."""
 
 
+class _Cache(diskcache.Cache):  # type: ignore[misc]  # as above
+    """A cache whose connections are known to others."""
+
+    def __init__(self, directory: Path, busy_timeout_s: float, connections: Connections) -> None:
+        self._connections = connections
+        super().__init__(str(directory), busy_timeout_s, BytesDisk, **KEEP_EVERYTHING, **PRAGMAS)
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        """This thread's connection. `Engine` sees to its settings, and that no child uses an inherited one."""
+        found: sqlite3.Connection | None = getattr(self._local, "con", None)
+        if found is None:
+            found = self._connections.make(Path(self._directory, DBNAME), self._timeout, self._local)
+        return found
+
+
 class Rows:
-    """What one opened cache can do."""
+    """What one opened cache can do.
+
+    Args:
+        directory: where it lies.
+        busy_timeout_s: how long SQLite waits for another process.
+        connections: where it makes one for each thread, for the caller to close.
+    """
 
     __slots__ = ("_cache", "add_raw", "pages")
 
-    def __init__(self, directory: Path, busy_timeout_s: float) -> None:
+    def __init__(self, directory: Path, busy_timeout_s: float, connections: Connections) -> None:
         self.pages = 0  # written since the last checkpoint, roughly
-        self._cache = diskcache.Cache(str(directory), busy_timeout_s, BytesDisk, **KEEP_EVERYTHING, **PRAGMAS)
+        self._cache = _Cache(directory, busy_timeout_s, connections)
         self.add_raw: Callable[[str, bytes, None, bool, str], bool] = self._cache.add  # key, value, expire, read, tag
 
     def transact(self) -> AbstractContextManager[None]:
@@ -138,7 +162,7 @@ class Rows:
         self._cache.reset("sqlite_wal_checkpoint", "PASSIVE", update=False)
 
     def close(self) -> None:
-        """Close this thread's connection; those of other threads close with the last reference to this object."""
+        """Close this thread's connection."""
         self._cache.close()
 
 

@@ -13,6 +13,7 @@ from flowkit.errors import StorageError
 from flowkit.records import Commit, Done, Durability, Exactly, Grant, Lease, NewRun, RunQuery
 from flowkit_disk import DiskStorage, rows
 from flowkit_disk.book import Book
+from flowkit_disk.connections import Connections
 from flowkit_disk.rows import BytesDisk, Rows
 
 Open = Callable[..., DiskStorage]
@@ -200,7 +201,7 @@ def test_a_tampered_run_is_an_error(disk: DiskStorage, born: Born) -> None:
 def test_only_text_and_bytes_are_stored(state: Path) -> None:
     """Whatever diskcache would pickle or write to a file is refused before it is written."""
     state.mkdir()
-    cache = Rows(state, 1.0)
+    cache = Rows(state, 1.0, Connections())
     for key, value in ((1, b""), (("a",), b""), ("a", "text"), ("a", 1), ("a", None), ("a", bytearray(b"x"))):
         with pytest.raises(StorageError, match="keeps bytes under text keys"):
             cache.put(key, value)  # type: ignore[arg-type]  # that is the point
