@@ -119,9 +119,9 @@ def storm_redis(session: nox.Session) -> None:
 
 @nox.session
 def redis_all(session: nox.Session) -> None:
-    """Rules, harness and sequencer with everything on a Redis server; the tests alone take a part of it."""
+    """Promises, rules, harness and sequencer with everything on a Redis server; the tests alone take a part of it."""
     install_wheel(session, "test")
-    where = session.posargs or ("tests/rules", "tests/sequencer", "tests/harness")
+    where = session.posargs or ("tests/promises", "tests/rules", "tests/sequencer", "tests/harness")
     unhurried = ("-o", "timeout=0", "-o", "faulthandler_timeout=0")  # an exploration takes thousands of round trips
     session.run("pytest", "-n", "auto", *unhurried, "--flowkit-storage=redis", *where, env=INSTALLED_ONLY)
 

@@ -124,6 +124,19 @@ class Ledger:
                 if header.status.finished:
                     self.finished.add(header.run_id)
 
+    def purged(self, storage: Storage) -> None:
+        """Finished runs were forgotten: their ids are free for others, which begin with nothing (rule X3)."""
+        with self.order:
+            gone = {run_id for run_id in self.finished if storage.load(run_id, 0, 0) is None}
+            self.finished -= gone
+            for of_runs in (self.fences, self.leases, self._told, self._crashes):
+                for run_id in gone & of_runs.keys():
+                    del of_runs[run_id]
+            for of_operations in (self.outcomes, self.attempts, self.payloads, self.retry_at_ms):
+                for key in [key for key in of_operations if key[0] in gone]:
+                    del of_operations[key]
+            self.once = {begun for begun in self.once if begun[0] not in gone}
+
     def is_superseded(self, lease: Lease) -> bool:
         """True if the run was given to somebody else after this."""
         return lease.fence < self.fences.get(lease.run_id, 0)

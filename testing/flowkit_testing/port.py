@@ -120,3 +120,10 @@ class Audited(Forward):
             if message.kind is MessageKind.REOPEN and delivery is Delivery.DELIVERED:
                 self._ledger.reopened(run_id)
             return delivery
+
+    def purge(self, before_ms: int, limit: int = 1000) -> int:
+        """Forget finished runs."""
+        with self._ledger.order:
+            removed = self._storage.purge(before_ms, limit)
+            self._ledger.purged(self._storage)
+            return removed
