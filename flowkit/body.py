@@ -177,7 +177,7 @@ def _failed(run: Run, call: BodyCall, error: Exception) -> Operation[Ending | No
         delay = delay_after(run.policy, error, attempt, run.seed)
         if delay is not None:
             now_ms = run.clock.now_ms()
-            recorded, _ = live_error(run.codec, error)
+            recorded, _ = live_error(run.codec, error, run.max_error_bytes)
             retry_at_ms = now_ms + round(delay * 1000)
             entry = attempt_entry(Kind.RUN, RUN_KEY, run.task_id, now_ms, attempt, retry_at_ms, recorded)
             yield Record(Kind.RUN, Phase.ATTEMPT, run.task_id, RUN_KEY, (encode(run.codec, entry),))
@@ -207,7 +207,7 @@ def _finish_error(run: Run, call: BodyCall, status: RunStatus, error: BaseExcept
     """End as failed or cancelled. The entry says which operations a retry would run again (rule X2)."""
     if not isinstance(error, Exception):
         error = RunCancelled(f"run {run.id!r} was cancelled")
-    recorded, _ = live_error(run.codec, error)
+    recorded, _ = live_error(run.codec, error, run.max_error_bytes)
     again: Json = None if run.handled else list(run.fresh_failures)
     if run.failed_undos:  # G2: a retry runs only what is left
         again = list(run.failed_undos)
@@ -258,7 +258,9 @@ def _stop(run: Run, call: BodyCall, reason: Reason) -> Operation[Ending]:
             then = Suspend(wake_at_ms, inbox, cancel_seen=heard)
             yield End(run.task_id, then, (*_begun(run), *_waiting(run)))
         case Blocked(error=error):
-            recorded, _ = live_error(run.codec, error if isinstance(error, RunBlocked) else RunBlocked(str(error)))
+            recorded, _ = live_error(
+                run.codec, error if isinstance(error, RunBlocked) else RunBlocked(str(error)), run.max_error_bytes
+            )
             yield End(run.task_id, Block(encode_error(run.codec, recorded)))
         case Detached():
             yield End(run.task_id, Yield(), _begun(run))

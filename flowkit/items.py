@@ -7,8 +7,6 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import count
 
-from attrs import evolve
-
 from flowkit.calls import refuse_foreign_task
 from flowkit.codec import Json
 from flowkit.codec.errors import live_error
@@ -125,15 +123,10 @@ def report_failed_work(run: Run, scope: Scope, name: str, error: Exception) -> N
 
 
 def _report_operation(run: Run, key: str, name: str, error: Exception) -> Operation[None]:
-    recorded, _ = live_error(run.codec, error)
+    recorded, _ = live_error(run.codec, error, run.max_error_bytes)
     data: Json = {"work": name, "error": recorded}
     entry = Entry(Kind.ITEM, Phase.DONE, key, STEP_ERROR, run.clock.now_ms(), "", data)
-    try:
-        raw = encode_within_cap(run, entry)
-    except SerializationError as unfit:
-        small: Json = {"work": name, "error": live_error(run.codec, SerializationError(str(unfit)))[0]}
-        raw = encode_within_cap(run, evolve(entry, data=small))
-    yield Post(entry.kind, entry.phase, STEP_ERROR, key, (raw,))
+    yield Post(entry.kind, entry.phase, STEP_ERROR, key, (encode_within_cap(run, entry),))
 
 
 def emitted(entry: Entry) -> bool:

@@ -224,7 +224,7 @@ def _try_later(
     """Record a failed attempt with the time of the next one, and wait for it (rule R2)."""
     now_ms = run.clock.now_ms()
     retry_at_ms = now_ms + round(delay * 1000)
-    recorded, _ = live_error(run.codec, error)
+    recorded, _ = live_error(run.codec, error, run.max_error_bytes)
     entry = attempt_entry(call.spec.kind, call.key, call.spec.name, now_ms, attempt, retry_at_ms, recorded, call.digest)
     entry = evolve(entry, took_ms=now_ms - began_ms)
     yield _record(run, entry)
@@ -255,7 +255,7 @@ def fail_operation(
     """Record a final failure and raise it as every replay will (rules R3, D6)."""
     if isinstance(error, StopIteration | StopAsyncIteration):  # Python lets neither out of a generator or coroutine
         error = StepError(f"{kind} {name!r} raised {error!r}", f"builtins:{type(error).__name__}", str(error))
-    recorded, live = live_error(run.codec, error)
+    recorded, live = live_error(run.codec, error, run.max_error_bytes)
     data: Json = {"error": recorded, "attempts": attempts}
     now_ms = run.clock.now_ms()
     entry = Entry(kind, Phase.FAILED, key, name, now_ms, digest, data, 0 if began_ms is None else now_ms - began_ms)

@@ -67,7 +67,9 @@ def rollback_operation(
 def _record(run: Run, key: str, name: str, cause: BaseException, undos: list[Undo]) -> Record:
     """The rollback is recorded before it begins, with its cause and its list (rule G3)."""
     cancelled = not isinstance(cause, Exception)
-    error, _ = live_error(run.codec, RunCancelled(f"run {run.id!r} was cancelled") if cancelled else cause)
+    error, _ = live_error(
+        run.codec, RunCancelled(f"run {run.id!r} was cancelled") if cancelled else cause, run.max_error_bytes
+    )
     data: Json = {"cause": error, "cancelled": cancelled, "undos": [undo.key for undo in undos]}
     kind = Kind.RUN if key == RUN_KEY else Kind.SAGA
     entry = Entry(kind, Phase.ROLLBACK, key, name, run.clock.now_ms(), "", data)

@@ -233,6 +233,11 @@ class Run:
     refused: int = 0  # calls that were made while it was being unwound
     ambient: BaseException | None = None  # what was being handled around the body when it started
 
+    @property
+    def max_error_bytes(self) -> int:
+        """The largest record of an error: what is stored around it needs room too."""
+        return self.max_value_bytes // 2
+
     def rewind(self, journal: Journal) -> None:
         """Get ready to run the body from its start."""
         self.journal = journal

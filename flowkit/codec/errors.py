@@ -16,6 +16,7 @@ from flowkit.codec.names import class_name
 from flowkit.errors import RunBlocked, SerializationError, StepError
 
 _CAUSES = 8  # how many causes of causes are kept
+_LONGEST_LOST = 10_000  # characters of an error's text, where no more is kept of it
 
 
 def error_to_json(codec: Codec, error: BaseException) -> Json:
@@ -28,13 +29,21 @@ def error_to_json(codec: Codec, error: BaseException) -> Json:
     return _record(codec, error, _CAUSES)[0]
 
 
-def live_error(codec: Codec, error: BaseException) -> tuple[Json, BaseException]:
+def live_error(codec: Codec, error: BaseException, most_bytes: int | None = None) -> tuple[Json, BaseException]:
     """What to record of an exception, and the exception that a replay will raise.
 
     The second is `error` itself where nothing of it is lost; otherwise what the record gives, with the traceback of
     `error`: the same class without the attributes that cannot be stored, or a `StepError`, whose cause is `error`.
+
+    Args:
+        codec: encodes the args and attributes.
+        error: the exception.
+        most_bytes: how large its record may be. An error may hold all the data that it complains of, as a
+            `UnicodeDecodeError` does; that must not keep its run from ending.
     """
     document, complete = _record(codec, error, _CAUSES)
+    if most_bytes is not None and len(codec.dumps(document)) > most_bytes:
+        document, complete = _short_record(codec, error, most_bytes), False
     if complete:
         return document, error
     seen = error_from_json(codec, document)
@@ -73,20 +82,36 @@ def error_text(data: Json) -> str:
     return f"{name}: {text}" if text else name
 
 
-def _record(codec: Codec, error: BaseException, causes: int) -> tuple[dict[str, Json], bool]:
+def _short_record(codec: Codec, error: BaseException, most_bytes: int) -> dict[str, Json]:
+    """The document of an exception that is too large: what is large in it, or else all of it, is lost."""
+    document, _ = _record(codec, error, _CAUSES, most_bytes // 64)
+    if (size := len(codec.dumps(document))) > most_bytes:
+        return _lost(error, _too_large(size))
+    return document
+
+
+def _too_large(size: int) -> SerializationError:
+    return SerializationError(f"it takes {size:,} bytes, too many to be kept")
+
+
+def _record(
+    codec: Codec, error: BaseException, causes: int, most_bytes: int | None = None
+) -> tuple[dict[str, Json], bool]:
     """The document of an exception, and whether it gives the very same one."""
     try:
         document, complete = encode_exception(codec, error)
         _prove(codec, error, document)
+        if most_bytes is not None and (size := len(codec.dumps(document))) > most_bytes:
+            raise _too_large(size)
         if "group" in document:
-            inner = [_record(codec, each, causes) for each in cast("BaseExceptionGroup", error).exceptions]
+            inner = [_record(codec, each, causes, most_bytes) for each in cast("BaseExceptionGroup", error).exceptions]
             document["inner"] = [each for each, _ in inner]
             complete = complete and all(whole for _, whole in inner)
     except Exception as reason:  # noqa: BLE001  # D6: whatever is wrong with it, there is a record of it
         return _lost(error, reason), False
     cause = cause_of(error)
     if cause is not None and causes:
-        document["cause"] = _record(codec, cause, causes - 1)[0]
+        document["cause"] = _record(codec, cause, causes - 1, most_bytes)[0]
     return document, complete
 
 
@@ -109,7 +134,11 @@ def _short(name: str) -> str:
 
 
 def _lost(error: BaseException, reason: Exception) -> dict[str, Json]:
-    return {"lost": class_name(type(error)), "text": text_of(error), "why": text_of(reason)}
+    return {"lost": class_name(type(error)), "text": _cut(text_of(error)), "why": _cut(text_of(reason))}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_LOST else f"{text[:_LONGEST_LOST]}..."
 
 
 def _read(codec: Codec, data: Json) -> BaseException:

@@ -198,6 +198,30 @@ def test_causes_come_back() -> None:
     assert depth == 8
 
 
+def test_what_is_too_large_is_lost_and_no_more() -> None:
+    """A `StepError` stands for what is too large in an error, or for all of it if that is too much; its text is cut."""
+    codec, most = JsonCodec(), 64_000
+    large = UnicodeDecodeError("utf-8", bytes(100_000), 7, 8, "invalid start byte")
+    document, live = live_error(codec, large, most)
+    assert isinstance(live, StepError)
+    assert (str(live), live.__cause__) == (str(replayed(document)), large)
+    assert "can't decode byte 0x00 in position 7" in str(live)
+
+    outer = KeyError("small")
+    outer.__cause__ = ExceptionGroup("both", [large, ValueError("x")])
+    document, live = live_error(codec, outer, most)
+    for error in (live, replayed(document)):
+        group = error.__cause__
+        assert repr(error) == "KeyError('small')"
+        assert isinstance(group, ExceptionGroup)
+        assert [type(each) for each in group.exceptions] == [StepError, ValueError]
+
+    for error in (ValueError("x" * 100_000), ExceptionGroup("many", [ValueError(n) for n in range(2_000)])):
+        document, live = live_error(codec, error, most)
+        assert isinstance(live, StepError)
+        assert len(codec.dumps(document)) < most
+
+
 def test_deep_nesting_stays_affordable() -> None:
     """Groups in groups and exceptions in args are recorded in linear time, or given up."""
     group: Exception = ValueError("x")

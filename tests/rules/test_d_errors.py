@@ -4,13 +4,29 @@ import asyncio
 import sys
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from attrs import evolve
 
-from flowkit import Flow, NonRetryable, Retry, RunBlocked, StepError, StepTimeout, step, task
+import flowkit
+from flowkit import (
+    CompensationFailed,
+    Flow,
+    NonRetryable,
+    Retry,
+    RunBlocked,
+    RunStatus,
+    StepError,
+    StepTimeout,
+    step,
+    task,
+)
+from flowkit.memory import MemoryStorage
+from flowkit.records import Capabilities
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import Crash, Store, crash_once
+from tests.rules.conftest import Crash, Store, at_once, crash_once
 from tests.rules.seeing import numbered, see
 
 
@@ -216,3 +232,47 @@ def test_an_error_inside_the_step_keeps_its_traceback(flow: Flow) -> None:
 
     told = "\n".join([*(str(entry.path) for entry in caught.traceback), *getattr(caught.value, "__notes__", ())])
     assert "test_d_errors" in told
+
+
+class Narrow(MemoryStorage):
+    """A storage that keeps little in one value."""
+
+    def open(self) -> Capabilities:
+        """Say so."""
+        return evolve(super().open(), max_value_bytes=65_536)
+
+
+@pytest.mark.parametrize("piece", ["step", "body", "undo", "work"])
+def test_an_error_that_is_too_large_to_be_kept(colour: Colour, piece: str) -> None:
+    """D6: an error may hold all the data that it complains of; its run ends as any other, with a `StepError`."""
+    storage = Narrow()
+
+    def decode(where: str) -> str:
+        return bytes([255] * 100_000).decode() if where == piece else "decoded"
+
+    @colour.step(retry=at_once(2))
+    def effect() -> str:
+        return decode("step")
+
+    @effect.compensate
+    def undo(text: str) -> None:
+        assert text == "decoded"
+        decode("undo")
+
+    @colour.task(attempts=1)
+    def body() -> Body[str]:
+        flowkit.work(decode, "work")
+        yield effect()
+        decode("body")
+        if piece == "undo":
+            raise KeyError("small")
+        return "done"
+
+    with Flow(storage, worker=False) as flow:
+        with suppress(StepError, CompensationFailed):
+            flow.run(body.options(run_id="large"))
+        snapshot = storage.load("large")
+    assert snapshot is not None
+    assert snapshot.header.status is (RunStatus.SUCCEEDED if piece == "work" else RunStatus.FAILED)
+    assert any(b"invalid start byte" in entry for entry in snapshot.entries)
+    assert max(map(len, [*snapshot.entries, snapshot.result or b""])) < 65_536
