@@ -31,7 +31,7 @@ def translated(error: ResponseError, where: str) -> Exception:
     if isinstance(error, NoPermissionError):
         return StorageError(
             f"{where} does not let this user do what flowkit needs ({text}); give it the rules of the page "
-            "'What Redis must be configured to'"
+            "'Redis: users, rights and TLS', or the URL another namespace="
         )
     if isinstance(error, AuthenticationError):
         return denied(error, where)

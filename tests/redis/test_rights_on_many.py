@@ -145,7 +145,7 @@ def test_a_slot_on_its_way(flowkit_redis_cluster: Cluster) -> None:
 def test_another_namespace_is_refused() -> None:
     """On each kind: the servers keep the user out, and the error tells where to read on."""
     for url in (on_the_cluster(), behind_the_sentinel()):
-        with pytest.raises(StorageError, match="What Redis must be configured to") as caught:
+        with pytest.raises(StorageError, match="users, rights and TLS") as caught:
             redis_storage(url.replace(f"namespace={NAME}", "namespace=other")).open()
         for secret in (PASSWORD, QUOTED, OF_SENTINELS):
             assert secret not in repr(caught.value)

@@ -74,7 +74,7 @@ def test_a_flow_under_the_rule(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_another_namespace_is_refused() -> None:
     """The server itself keeps the user out of what is not theirs, and the error tells where to read on."""
-    with pytest.raises(StorageError, match="What Redis must be configured to") as caught:
+    with pytest.raises(StorageError, match="users, rights and TLS") as caught:
         redis_storage(f"{_urls[-1]}?namespace=other").open()
     assert PASSWORD not in str(caught.value)
     assert QUOTED not in str(caught.value)

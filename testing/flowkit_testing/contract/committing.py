@@ -7,12 +7,14 @@ import pytest
 from attrs import evolve
 
 from flowkit.records import (
+    AnyOf,
     Block,
     Done,
     Fenced,
     Finish,
     Gap,
     Go,
+    Limit,
     Missing,
     NewRun,
     RunHeader,
@@ -267,6 +269,33 @@ class Committing(StorageSuite):
         assert header_of(storage, "child-1").parent == "run"
         assert header_of(storage, "child-1").created_at_ms == T0
         assert claim_ids(storage, "token") == ["child-0", "child-1", "child-2"]
+
+    def test_a_child_is_all_that_a_submitted_run_is(self, storage: Storage) -> None:
+        """E3: queue, priority, tags, parent, journal, start and limit of a child are kept as those of any run."""
+        child = NewRun(
+            "child",
+            "task",
+            b"x",
+            queue="slow",
+            priority=7,
+            tags=("vip", "eu"),
+            parent="run",
+            entries=(b"brought along",),
+            start_at_ms=T0 + 5,
+            limit=Limit(2, "key"),
+        )
+        begin(storage).write(spawn=(child,))
+        storage.submit([evolve(child, run_id="other")], now_ms=T0)
+
+        spawned, submitted = snapshot_of(storage, "child"), snapshot_of(storage, "other")
+        assert spawned == evolve(
+            submitted,
+            header=evolve(submitted.header, run_id="child", revision=spawned.header.revision),
+            now_ms=spawned.now_ms,
+        )
+        wanted = AnyOf(("task",), ("slow",))
+        assert claim_ids(storage, "early", wanted, now_ms=T0) == []
+        assert claim_ids(storage, "late", wanted, now_ms=T0 + 5) == ["child", "other"]
 
     def test_a_child_spawned_twice_exists_once(self, storage: Storage) -> None:
         """E3: an existing run is left as it is, and the commit is applied all the same."""
