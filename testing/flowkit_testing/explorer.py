@@ -138,7 +138,8 @@ class Explorer:
             if schedule in well:
                 self._tried(schedule, in_place.get(schedule[-1].point, "equal") if well[schedule] else "passed")
             elif self._enough():
-                self._tried(schedule, "not tried")
+                resumed = in_place.get(schedule[-1].point) if schedule[-1].fault == "crash" else None
+                self._tried(schedule, "failed" if resumed == "failed" else "not tried")
             elif schedule[-1].fault == "crash":
                 self._tried(schedule, self._die_in_place(schedule, reference, in_place))
             else:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowkit_testing.exploration import Verdict
-from flowkit_testing.matrix import Cell, Matrix, total
+from flowkit_testing.matrix import Cell, Failure, Matrix, total
 
 _MARKS: dict[Verdict, tuple[str, str]] = {
     "passed": ("●", "green"),
@@ -24,7 +24,7 @@ _NO_POINT = Text("·", style="dim")
 def print_matrices(console: Console, matrices: Sequence[Matrix]) -> None:
     """Print one table for each exploration, and what the marks in them mean."""
     for matrix in matrices:
-        console.print(_drawn(matrix))
+        console.print(_drawn(matrix), crop=False)
     console.print(_legend(matrices))
 
 
@@ -42,8 +42,13 @@ def _drawn(matrix: Matrix) -> RenderableType:
         others = (_mark(cells[fault]) if fault in cells else Text() for fault in faults)
         table.add_row(row, *(_before_and_after(cells, kind) for kind in kinds), *others)
     below = Text(matrix.summary, style="dim" if matrix.safe else "red")
-    failures = [Text(f"  {failure.schedule}\n    --flowkit-replay={failure.token}") for failure in matrix.failures[:3]]
+    failures = [part for failure in matrix.failures[:3] for part in (Text(f"  {failure.schedule}"), _token(failure))]
     return Group(title, table, below, *failures, Text())
+
+
+def _token(failure: Failure) -> Text:
+    """On one line, however long: it is to be copied."""
+    return Text(f"    --flowkit-replay={failure.token}", no_wrap=True, overflow="ignore")
 
 
 def _before_and_after(cells: Mapping[str, Cell], kind: str) -> Text:

@@ -92,6 +92,7 @@ class TestWorld:
         assert found.smallest is not None
         assert found.smallest.checks == (Check.WORLD,)
         assert len(found.smallest.schedule) == 1
+        assert found.smallest.schedule in [tried.schedule for tried in found.tried if tried.verdict == "failed"]
         assert "the world is not what it is without the fault" in str(found.smallest)
 
     def test_a_careful_step_is_not(self, harness: Harness) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -10,11 +11,13 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from rich.console import Console
 
 from flowkit_testing import reporting
 from flowkit_testing.exploration import Exploration, Tried, Violation
 from flowkit_testing.matrix import matrix_from, matrix_of, place_of, total
 from flowkit_testing.matrix_html import page_of
+from flowkit_testing.matrix_text import print_matrices
 from flowkit_testing.points import Fault, Injury, Point
 
 pytest_plugins = ("pytester",)
@@ -102,6 +105,19 @@ def test_the_worst_of_a_place_is_shown() -> None:
     assert total([matrix, matrix]) == {
         "passed": 4, "failed": 2, "equal": 2, "not reached": 2, "not tried": 0
     }  # fmt: skip
+
+
+def test_a_token_stays_on_one_line() -> None:
+    """However long it is and however narrow the terminal: it is to be copied."""
+    exploration = found()
+    exploration.violations[0] = Violation(
+        tuple(injury(f"run-1: invoke step-{n} ({n}), attempt 1") for n in range(9)), ()
+    )
+    written = io.StringIO()
+
+    print_matrices(Console(file=written, width=60), [matrix_of(exploration)])
+
+    assert f"    --flowkit-replay={exploration.violations[0].token}\n" in written.getvalue()
 
 
 def test_a_matrix_survives_being_sent() -> None:
