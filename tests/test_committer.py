@@ -327,6 +327,8 @@ def test_a_lone_coroutine_is_written_at_once(prompt: PromptLog, quick: Committer
         writer = writer_of("run")
         for number in range(200):
             assert await quick.append_async(writer, (f"{number}".encode(),)) == number + 1
+            while quick._turn.locked():  # noqa: SLF001  # the thread tells that it has written before it gives the turn back
+                threading.Event().wait(0.001)
         other.cancel()
 
     asyncio.run(body())
