@@ -37,6 +37,7 @@ from flowkit.inspection import recorded_calls
 ARCHIVE = Path(__file__).parents[2] / "examples" / "archive.py"
 STEPS = ("prepare", "list_folder", "fingerprint", "compress", "store", "verify", "write_index")
 LONGEST_DELAY_S = 0.003
+MOST_LATER = 40  # events between the moment that was chosen and the kill
 SHARE_UNDER_FIRE = 0.7  # of all events, so that every kill finds something to kill
 
 
@@ -57,6 +58,8 @@ def child(log: Path, kill_at: int, delay_s: float | None, source: str, dest: str
             if delay_s is None:
                 os.kill(os.getpid(), signal.SIGKILL)
             threading.Thread(target=_die_after, args=(delay_s,), daemon=True).start()
+        elif seen == kill_at + MOST_LATER and kill_at:
+            threading.Event().wait()  # where threads start late, the archive must not be done before it is killed
 
     os.write(descriptor, f"session {os.getpid()}\n".encode())
     for name in STEPS:

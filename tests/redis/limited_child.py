@@ -58,7 +58,7 @@ def key_limit(name: str, customer: str) -> None:
 
 def main() -> None:
     """Work until told to stop."""
-    with Flow(sys.argv[1], lease="1s", worker=False) as flow:
+    with Flow(sys.argv[1], lease="3s", worker=False) as flow:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         flow.worker(queues=["default", "other"], concurrency=8).run()

@@ -111,8 +111,8 @@ class TestSlots:
 
 
 def redis_flow(url: str) -> Flow:
-    """A flow with a worker of its own and a short lease."""
-    return Flow(url, lease="3s", worker=True, concurrency=8)
+    """A flow with a worker of its own, which is silent for a moment while a slot moves."""
+    return Flow(url, lease="10s", worker=True, concurrency=8)
 
 
 @step
