@@ -103,7 +103,7 @@ def test_a_replica_is_refused() -> None:
 def test_a_loading_server_is_refused() -> None:
     """A server that has not read what it stored would seem empty."""
     with running(save="3600 1", rdbcompression="no") as server:
-        for n in range(30):
+        for n in range(300):  # which take six seconds to read
             server.ask("SET", f"key-{n}", "value" * 400)
         server.ask("SAVE")
         server.kill()

@@ -12,7 +12,7 @@ import pytest
 from flowkit import Flow, gather, step, task
 from flowkit_redis import redis_storage
 from flowkit_testing.clusters import Cluster, Sentinel, Watched
-from flowkit_testing.servers import Server, binary, free_port
+from flowkit_testing.servers import Server, binary
 from tests.redis.tls import Certificates, TlsFront
 
 Place = Callable[[Certificates], contextlib.AbstractContextManager[str]]
@@ -48,7 +48,7 @@ def cluster_of_redis(certificates: Certificates) -> Iterator[str]:
     """Nodes that speak TLS, among each other too."""
     cluster = Cluster(2, "redis", tls_cluster="yes")
     for node in cluster.nodes:
-        its = certificates.settings() | {"tls_port": str(free_port())}
+        its = certificates.settings() | {"tls_port": str(node.reserve_port())}
         node.settings |= {name.replace("_", "-"): value for name, value in its.items()}
     with cluster:
         yield f"rediss+cluster://127.0.0.1:{cluster.nodes[0].settings['tls-port']}"
