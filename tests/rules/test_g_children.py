@@ -4,7 +4,7 @@ import pytest
 
 from flowkit import Flow
 from tests.rules.colours import Body, Colour
-from tests.rules.conftest import PATIENCE_S, Crash, Store
+from tests.rules.conftest import Crash, Store
 
 
 class TestUndos:
@@ -42,7 +42,7 @@ class TestUndos:
         undone: list[object] = []
         crashes = [Crash()]
 
-        @colour.task
+        @colour.task(queue="children")
         def child(number: int) -> Body[int]:
             yield from ()
             return number
@@ -58,8 +58,11 @@ class TestUndos:
             yield colour.form(child.batch_trigger([1, 2, 3])).results()
             raise ValueError("no")
 
-        with Flow(store.storage()) as flow, pytest.raises(ValueError, match="no"):
-            flow.start(parent.options(run_id="p")).result(timeout=PATIENCE_S)
+        with Flow(store.storage(), queues=["children"]) as flow:
+            with pytest.raises(Crash):
+                flow.run(parent.options(run_id="p"))
+            with pytest.raises(ValueError, match="no"):
+                flow.run(parent.options(run_id="p"))
 
         assert not crashes
         assert undone == [3, 2, 1]
