@@ -46,7 +46,7 @@ from flowkit_testing.lab import Lab
 from flowkit_testing.namespace import Namespace
 from flowkit_testing.plan import DEFAULT_FAULTS, Kind, check_faults
 from flowkit_testing.points import schedule_of
-from flowkit_testing.process import Moment
+from flowkit_testing.process import OF_THE_TEST, Moment
 from flowkit_testing.real import RealTier
 from flowkit_testing.regressions import Regressions
 from flowkit_testing.report import RunReport
@@ -102,7 +102,7 @@ class Harness:
         self._lab = Lab(storage, self._faults)
         self._working = False
         self.explorations: list[Exploration] = []
-        self.flow: Flow = self._lab.start_process("the test").flow
+        self.flow: Flow = self._lab.start_process(OF_THE_TEST).flow
         self._lab.start_process()
         self.clock.on_advance = self._settle
         self.clock.on_sleep = self._settle_for_sleeper

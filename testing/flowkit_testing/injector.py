@@ -25,7 +25,7 @@ from flowkit_testing.faults import (
 from flowkit_testing.lab import Replayed
 from flowkit_testing.orders import Latecomers
 from flowkit_testing.points import describe_effect
-from flowkit_testing.process import Moment, Process
+from flowkit_testing.process import OF_THE_TEST, Moment, Process
 from flowkit_testing.trace import What
 from flowkit_testing.which import which
 
@@ -79,7 +79,7 @@ class Injector:
         for strike in self.strikes:
             strike.strike(moment, after=False)
         effect = moment.effect
-        if self.always_replay:
+        if self._replays(moment):
             self._replay_before_the_end(moment, effect)
         if not isinstance(effect, Invoke):
             return effect
@@ -112,10 +112,14 @@ class Injector:
                 moment.process.come_late(rank)
         for strike in self.strikes:
             strike.strike(moment, after=True)
-        if self.always_replay and is_outcome(moment.effect):
+        if self._replays(moment) and is_outcome(moment.effect):
             self._fresh.add(moment.run.id)
             moment.run.close(Replayed("unwound after a recorded step"))
         return answer
+
+    def _replays(self, moment: Moment) -> bool:
+        """A call that the test itself makes has nobody who would take its run up again."""
+        return self.always_replay and moment.process.name != OF_THE_TEST
 
     def _replay_before_the_end(self, moment: Moment, effect: Effect) -> None:
         """Unwind a body that ends after its last step has been recorded, too: nothing would replay that one."""

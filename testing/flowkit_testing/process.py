@@ -77,6 +77,9 @@ class World:
     swallowed: dict[str, None]  # what was told of bodies that went on after they were told to let go (rule E1)
 
 
+OF_THE_TEST = "the test"  # the process in which the test itself calls tasks: whatever ends them ends in the test
+
+
 class Process(Probe):
     """One process of the pretended cluster."""
 

@@ -11,7 +11,7 @@ from typing import cast
 from attrs import define, field
 
 from flowkit.codec import Codec, Json
-from flowkit.entries import Entry, Kind, Phase, decode
+from flowkit.entries import Entry, Kind, Phase, decode, split
 from flowkit.records import Message, MessageKind, RunHeader, RunQuery, Snapshot
 from flowkit.storage import Storage
 from flowkit_testing import bystander
@@ -106,6 +106,18 @@ def _timeless_data(entry: Entry) -> Json:
     if entry.kind == Kind.SLEEP or (entry.kind in _WAITS and entry.phase == Phase.BEGUN):
         return None
     return entry.data
+
+
+def time_in_steps_ms(storage: Storage) -> int:
+    """How long the recorded attempts of all steps and undos took together."""
+    snapshots = (storage.load(header.run_id) for header in headers(storage))
+    return sum(
+        took_ms
+        for snapshot in snapshots
+        if snapshot is not None
+        for _, kind, *_, took_ms in (split(raw)[0] for raw in snapshot.entries)
+        if kind in {Kind.STEP, Kind.UNDO}
+    )
 
 
 def settled(storage: Storage, codec: Codec) -> dict[str, Settled]:

@@ -182,6 +182,27 @@ class TestScenarios:
             harness.explore(trip, 1, faults=faults)  # type: ignore[arg-type]  # wrong on purpose
 
 
+@step
+async def download(number: int) -> int:
+    """Takes an hour."""
+    await asyncio.sleep(3600)
+    return number
+
+
+@task
+async def downloads(number: int) -> int:
+    """A step that takes longer than any lease."""
+    return await download(number) + await add_later(number, 1)
+
+
+class TestTime:
+    """How long a run may take."""
+
+    def test_a_step_under_way_takes_its_time_again(self, harness: Harness) -> None:
+        """D3: a crash in a step of an hour costs another hour; that is no timer which starts over."""
+        harness.explore(downloads, 1).assert_safe()
+
+
 class TestOrders:
     """Orders of completion."""
 

@@ -146,11 +146,14 @@ def test_skips(harness):
     harness.crash("add#2")
     run = harness.run(twice, 2)
     assert run.skips("add#1") == 1
+
+def test_calls_it_here(harness):
+    assert twice(2) == 4
 """,
     )
-    pytester.runpytest("-p", "no:randomly").assert_outcomes(passed=2)
+    pytester.runpytest("-p", "no:randomly").assert_outcomes(passed=3)
     result = pytester.runpytest("-p", "no:randomly", "--flowkit-always-replay")
-    result.assert_outcomes(passed=1, failed=1)
+    result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["*ReplayDiffers: step 'add' *other arguments*"])
 
 
