@@ -59,7 +59,8 @@ def _before(codec: Codec, snapshot: Snapshot, from_step: str) -> tuple[bytes, ..
     kept: list[tuple[bytes, Entry]] = []
     entries = [(raw, decode(codec, raw)) for raw in snapshot.entries]
     for position, (raw, entry) in enumerate(entries):
-        names.add(entry.name)
+        if entry.kind != Kind.RUN:
+            names.add(entry.name)
         if entry.name in {from_step, name} and entry.kind != Kind.RUN:
             seen.add(entry.key)
             if entry.name == from_step or len(seen) >= wanted:

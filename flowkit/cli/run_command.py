@@ -15,6 +15,7 @@ from flowkit.cli.options import json_option, storage_option
 from flowkit.cli.output import quiet_stdout, reported
 from flowkit.cli.report import report
 from flowkit.codec import JsonCodec
+from flowkit.errors import ConfigurationError
 from flowkit.flow import Flow
 
 EXAMPLES = """\b
@@ -53,6 +54,8 @@ def run(
     """
     with reported(as_json=as_json):
         with quiet_stdout(wanted=as_json):
+            if run_id == "":  # an unset variable of a script: each try would be another run
+                raise ConfigurationError("--run-id is empty; give the run's id, or leave the option out")
             task = load_task(target)
             found = None
             if given is not None:

@@ -35,6 +35,13 @@ def test_value_goes_to_stdout_and_progress_to_stderr(flowkit: Call, shop: str) -
     assert "(2 steps)" in ended.err
 
 
+def test_an_empty_run_id_is_refused(flowkit: Call, shop: str) -> None:
+    """`--run-id "$ID"` of a script that has forgotten to set it is no run of its own each time."""
+    ended = flowkit("run", f"{shop}:process", "--input", ORDER, "--run-id", "")
+    assert ended.code == 2
+    assert "--run-id is empty" in ended.err
+
+
 def test_json_is_all_there_is_on_stdout(flowkit: Call, shop: str) -> None:
     """With --json stdout holds one document, whatever the task prints, and stderr no progress."""
     ended = flowkit("run", f"{shop}:process", "--input", ORDER, "--run-id", "o1", "--json")

@@ -197,9 +197,22 @@ class TestFork:
         with pytest.raises(RunNotFound, match="nobody"):
             flow.fork("nobody")
         for name in ("four", "three#2", "two#3"):
-            with pytest.raises(ConfigurationError, match=name):
+            with pytest.raises(ConfigurationError, match=rf"{name}'; it recorded: one, three, two$"):
                 flow.fork("r", from_step=name)
         assert len(flow.runs().runs) == 1
+
+    def test_a_run_is_none_of_its_steps(self, flow: Flow, colour: Colour) -> None:
+        """api.md: what is recorded of a run itself, such as its failure, is no step to fork from."""
+
+        @colour.task(id="rules-failing", attempts=1)
+        def body() -> Body[None]:
+            yield from ()
+            raise ValueError("no step")
+
+        with pytest.raises(ValueError, match="no step"):
+            flow.run(body.options(run_id="r"))
+        with pytest.raises(ConfigurationError, match="it recorded: nothing"):
+            flow.fork("r", from_step="rules-failing")
 
 
 class TestRetryOfABlockedRun:
