@@ -44,7 +44,7 @@ from flowkit_testing.for_real import confirm_for_real, replay_for_real
 from flowkit_testing.injector import Injector
 from flowkit_testing.lab import Lab
 from flowkit_testing.namespace import Namespace
-from flowkit_testing.plan import DEFAULT_FAULTS, Kind, check_faults
+from flowkit_testing.plan import DEFAULT_FAULTS, Kind, check_events, check_failing, check_faults
 from flowkit_testing.points import schedule_of
 from flowkit_testing.process import OF_THE_TEST, Moment
 from flowkit_testing.real import RealTier
@@ -188,14 +188,19 @@ class Harness:
 
         Raises:
             AssertionError: a check was asked for that could not fail.
+            TypeError: the task does not take these arguments; `failing` or `events` are not what they are to be.
 
         Example: `harness.explore(checkout, order, failing=("ship",)).assert_safe()`
         """
         check_faults(faults)
+        check_failing(failing)
+        check_events(events)
+        spec = _spec_of(task, "explore")
+        self.flow.engine.new_run(spec, args, kwargs)  # raises what is wrong with them, before anything is blamed for it
         if (world is None) is not (reset is None):
             raise ValueError("harness.explore(world=..., reset=...): each needs the other, to look and to begin afresh")
         subject = Subject(
-            _spec_of(task, "explore"),
+            spec,
             args,
             kwargs,
             self._make_storage,
@@ -268,15 +273,17 @@ class Harness:
             times: how many attempts; None: every one.
             when: only attempts whose arguments it is true of.
         """
-        self._faults.steps.append(Fail(which(step), times, when, error=error))
+        if not (isinstance(error, BaseException) or (isinstance(error, type) and issubclass(error, BaseException))):
+            raise TypeError(f"harness.fail(error={error!r}) takes an exception, or a class of them")
+        self._faults.steps.append(Fail(which(step), _times(times), when, error=error))
 
     def mock(self, step: StepRef, result: object, times: int | None = None, *, when: When | None = None) -> None:
         """Attempts of a step return a result instead of running its body."""
-        self._faults.steps.append(Mock(which(step), times, when, result=result))
+        self._faults.steps.append(Mock(which(step), _times(times), when, result=result))
 
     def timeout(self, step: StepRef, times: int | None = None, *, when: When | None = None) -> None:
         """Attempts of a step take longer than they may."""
-        self._faults.steps.append(Timeout(which(step), times, when))
+        self._faults.steps.append(Timeout(which(step), _times(times), when))
 
     def delay(
         self,
@@ -287,7 +294,7 @@ class Harness:
         when: When | None = None,
     ) -> None:
         """Attempts of a step take so much longer, in virtual time."""
-        self._faults.steps.append(Delay(which(step), times, when, delay_s=seconds(duration, "harness.delay")))
+        self._faults.steps.append(Delay(which(step), _times(times), when, delay_s=seconds(duration, "harness.delay")))
 
     # ---- faults of processes ----------------------------------------------------------------------------------
 
@@ -423,6 +430,12 @@ def _spec_of(task: Runnable[..., Any], method: str) -> TaskSpec:
         f"harness.{method}({task!r}) takes a task or a sequencer, and this is {what}: decorate a function that calls "
         "it with @task"
     )
+
+
+def _times(times: int | None) -> int | None:
+    if times is None or (isinstance(times, int) and times > 0):
+        return times
+    raise ValueError(f"times={times!r}: write how many attempts, from 1, or None for every one")
 
 
 def _near(name: str, names: list[str]) -> list[str]:

@@ -16,6 +16,27 @@ MOST_UNANSWERED = 20  # calls of each kind, apart from commits: all of these los
 _STORAGE, _COMMIT, _LOAD = "storage: ", "storage: commit", "storage: load"
 
 
+def check_failing(failing: Collection[object]) -> None:
+    """Refuse a step by itself where several are meant: a text is a collection too, of letters.
+
+    Raises:
+        TypeError: it is one.
+    """
+    if isinstance(failing, str):
+        raise TypeError(f"harness.explore(failing={failing!r}) takes several steps: write ({failing!r},)")
+
+
+def check_events(events: Sequence[object]) -> None:
+    """Refuse what is no event before a run is blamed for it.
+
+    Raises:
+        TypeError: one of them is no pair of a name and a payload.
+    """
+    for event in events:
+        if not (isinstance(event, tuple | list) and len(event) == 2 and isinstance(event[0], str)):  # noqa: PLR2004  # a pair
+            raise TypeError(f'harness.explore(events=...) takes pairs ("name", payload), and {event!r} is none')
+
+
 def check_faults(faults: Collection[str]) -> None:
     """Refuse kinds of faults that there are not.
 

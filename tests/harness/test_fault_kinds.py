@@ -252,3 +252,21 @@ def test_more_calls_than_are_tried(harness: Harness) -> None:
     found = harness.explore(naps_a_lot, faults=("not_applied",))
     found.assert_safe()
     assert any("calls of the storage were always answered" in note for note in found.notes)
+
+
+MISTAKES: dict[str, tuple[Callable[[Harness], object], str]] = {
+    "no exception": (lambda harness: harness.fail(charge, error="boom"), "error='boom'.*takes an exception"),  # type: ignore[arg-type]  # wrong on purpose
+    "no number": (lambda harness: harness.fail(charge, times="2"), "times='2'"),  # type: ignore[arg-type]  # as above
+    "no attempt": (lambda harness: harness.mock(charge, "paid", times=0), "times=0"),
+    "a text for several": (lambda harness: harness.explore(trip, failing="pay"), r"write \('pay',\)"),
+    "no event": (lambda harness: harness.explore(trip, events=["news"]), "'news' is none"),  # type: ignore[list-item]  # as above
+    "no argument": (lambda harness: harness.explore(charges), "missing a required argument: 'order'"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_of_the_test_is_told_where_it_is_made(mistake: str, harness: Harness) -> None:
+    """What cannot be meant is refused by the call, instead of failing a run in some other way."""
+    wrong, told = MISTAKES[mistake]
+    with pytest.raises((TypeError, ValueError), match=told):
+        wrong(harness)
