@@ -216,12 +216,12 @@ def archive(source: Path, dest: Path, name: str = "archive") -> Summary:
     files = [each for each in found if each.kind == "file"]
     kept: list[Kept] = []
     stored: dict[str, int] = {}
-    for each in files:
+    for done, each in enumerate(files, 1):
         try:
             kept.append(Kept(each.path, each.mode, _keep(source, each.path, dest, stored)))
         except Unreadable as reason:
             left.append(Left(each.path, str(reason)))
-        progress.passed(len(kept) + len(left), len(files), each.path)
+        progress.passed(done, len(files), each.path)
     others = [each for each in found if each.kind != "file"]
     index = write_index(dest, name, others, kept, left)
     read = sum(each.fingerprint.size for each in kept)

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from flowkit import Flow, NonRetryable, Retry, RunConflict, current_run, step, task
+from flowkit import Flow, NonRetryable, Retry, RunConflict, SerializationError, current_run, step, task
 from flowkit.codec import JsonCodec
 
 PATIENT = Retry(attempts=5, delay=0.05, max_delay=1.0, on=(ConnectionError,))
@@ -273,10 +273,15 @@ shop = Shop(os.environ.get("SHOP", "build/shop.sqlite"))
 
 
 def read_orders(file: Path) -> list[Order]:
-    """The orders in a JSON file."""
-    codec = JsonCodec()
-    orders = codec.from_json(json.loads(file.read_text(encoding="utf-8")), list[Order])
-    assert isinstance(orders, list)  # or it would not have been decoded
+    """The orders in a JSON file.
+
+    Raises:
+        SerializationError: it holds something else.
+    """
+    found = json.loads(file.read_text(encoding="utf-8"))
+    orders = JsonCodec().from_json(found, list[Order])
+    if not isinstance(orders, list):
+        raise SerializationError(f"it holds no list of orders, but {found!r:.50}")
     return orders
 
 
@@ -287,9 +292,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--storage", help="where the runs are kept [default: as flowkit is configured]")
     parser.add_argument("--workers", action="store_true", help="leave the work to `flowkit worker examples/orders.py`")
     given = parser.parse_args(arguments)
+    try:
+        orders = read_orders(given.orders)
+    except (OSError, ValueError, SerializationError) as error:
+        parser.error(f"{given.orders} cannot be read: {error}")
     failed = 0
     with Flow(given.storage, worker=False) as flow:
-        orders = read_orders(given.orders)
         if given.workers:
             for order in orders:
                 with contextlib.suppress(RunConflict):  # told of below

@@ -13,7 +13,7 @@ from flowkit.drivers import drive, drive_async
 from flowkit.effects import Operation
 from flowkit.entries import Entry, Kind
 from flowkit.errors import ConfigurationError, NotAllowedInStep, OutsideRun, WrongColour
-from flowkit.functions import is_async_function
+from flowkit.functions import function_name, is_async_function, require_function
 from flowkit.lines import Scope, Undo, UndoScope
 from flowkit.operations import UndoSpec, cancellation
 from flowkit.reasons import Cancelled, LeaveScope, Unwind, combined
@@ -178,11 +178,14 @@ def on_rollback(undo: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs)
         undo: called if the scope (or the task) around it is rolled back; sync or async.
         *args: what to call it with.
         **kwargs: what to call it with.
+
+    Raises:
+        ConfigurationError: what is given is no function, which could not be called then.
     """
     frame = _task_frame("on_rollback")
     scope = frame.scope
+    name = function_name(require_function(undo, "on_rollback(...)"))
     key = take_key(frame, None)
-    name = str(getattr(undo, "__name__", "on_rollback"))
     is_async = is_async_function(undo)
     require_colour_of_undo(frame.run, is_async, name)
     order = (scope.position, scope.ordinal)

@@ -163,3 +163,16 @@ def test_flowkit_run_takes_one_order(world: World) -> None:
         env=world.environment,
     )
     assert json.loads(ended.stdout)["payment"] == {"id": "pay-1", "amount": "288.80"}
+
+
+@pytest.mark.parametrize("text", [None, "{", "{}", '[{"no": 1}]', "[3]"])
+def test_a_file_that_holds_no_orders_is_refused(world: World, tmp_path: Path, text: str | None) -> None:
+    """What cannot be read is named in one line, and nothing is begun."""
+    file = tmp_path / "mistaken.json"
+    if text is not None:
+        file.write_text(text)
+    command = [sys.executable, str(EXAMPLES / "orders.py"), str(file)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, env=world.environment)
+    assert ended.returncode == 2
+    assert "mistaken.json cannot be read: " in ended.stderr
+    assert "Traceback" not in ended.stderr

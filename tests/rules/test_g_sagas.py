@@ -275,6 +275,17 @@ class TestMistakes:
         with pytest.raises(NotAllowedInStep):
             flow.run(body)
 
+    def test_an_undo_that_cannot_be_called(self, flow: Flow) -> None:
+        """G1: what is no function is refused when it is registered, not when it is needed."""
+
+        @task
+        def body(undo: Any) -> None:  # noqa: ANN401  # what is refused
+            on_rollback(undo)
+
+        for undo in (3, None, "release"):
+            with pytest.raises(ConfigurationError, match="on_rollback"):
+                flow.run(body, undo)
+
     def test_the_wrong_colour(self, flow: Flow) -> None:
         """A sync `with` in an async task, an async undo in a sync task: the error says what to write."""
 
