@@ -140,6 +140,20 @@ def test_a_finished_run_stays_finished(harness: Harness, colour: Colour) -> None
     assert run.status is RunStatus.SUCCEEDED
 
 
+def test_nobody_touches_a_finished_run(harness: Harness, colour: Colour) -> None:
+    """X2: it is neither claimed nor finished again, whoever is late and whatever was lost."""
+
+    @colour.step
+    def pay(amount: int) -> int:
+        return amount
+
+    @colour.task
+    def shop(amount: int) -> Body[int]:
+        return (yield pay(amount))
+
+    harness.explore(shop, 7).assert_safe()
+
+
 def test_a_retry_runs_what_failed(harness: Harness, colour: Colour) -> None:
     """X2: a failed run is reopened, and only what failed is done again; once it has succeeded it is finished."""
 

@@ -58,6 +58,10 @@ class Address(TypedDict):
 
 NOON = datetime(2026, 1, 2, 12, 30, 15, 999, tzinfo=UTC)
 VALUES: list[object] = [
+    1,
+    True,
+    0.1,
+    "1",
     {1: "a", (2, 3): "b", None: "c", False: "d", 1.5: "e"},
     [math.inf, -math.inf, 2**300, -0.0, "\N{GRINNING FACE}\x00", None],
     (1, [2, (3,)]),
