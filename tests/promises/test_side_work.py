@@ -143,6 +143,8 @@ def test_its_failure_raises_when_asked(harness: Harness, colour: Colour) -> None
     @colour.step(attempts=1)
     def note(text: str) -> str:
         settled.append(text)
+        if text == "b":
+            raise LookupError("b is the first")
         return text
 
     @colour.task
@@ -153,9 +155,9 @@ def test_its_failure_raises_when_asked(harness: Harness, colour: Colour) -> None
 
     harness.delay(note, "1h", when=lambda text: text == "d")
     harness.delay(note, "30m", when=lambda text: text == "b")
-    harness.fail(note, error=OSError("c is late"), when=lambda text: text == "c")
+    harness.fail(note, error=OSError("c is earlier"), when=lambda text: text == "c")
     run = harness.run(shop)
-    assert isinstance(run.error, OSError)
+    assert isinstance(run.error, LookupError)
     assert sorted(settled) == ["a", "b", "d"]
 
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from flowkit import EventTimeout, RunCancelled, RunStatus, aio, saga, sleep, step, task, work
+from flowkit import EventTimeout, Retry, RunCancelled, RunStatus, aio, saga, sleep, step, task, work
 from flowkit.entries import Phase
 from flowkit_testing import Harness, SwallowedWarning
 from tests.rules.colours import Body, Colour
@@ -220,6 +220,60 @@ def test_a_step_in_flight_is_not_interrupted(harness: Harness, colour: Colour) -
     assert run.status is RunStatus.CANCELLED
     run.assert_calls(pay=1, ship=0)
     assert [entry.data for entry in run.journal if entry.name == "pay"] == ["paid"]
+
+
+def test_children_are_cancelled_first(harness: Harness, colour: Colour) -> None:
+    """E2: whoever handles the cancellation of a run may wait for its children to have ended."""
+    seen: list[str] = []
+
+    @colour.task
+    def child() -> Body[None]:
+        yield colour.sleep("30d")
+
+    @colour.task
+    def parent() -> Body[None]:
+        handle = yield colour.start(child)
+        try:
+            yield colour.sleep("30d")
+        finally:
+            seen.append((yield colour.form(handle).wait_for_completion()).status)
+
+    run = harness.start(parent)
+    harness.flow.cancel(run.run_id)
+    harness.clock.advance("1m")
+    assert run.status is RunStatus.CANCELLED
+    assert set(seen) == {RunStatus.CANCELLED}
+
+
+def test_it_is_ignored_while_an_undo_waits(harness: Harness, colour: Colour) -> None:
+    """E2: an undo that is to be tried again is, though the run has been cancelled meanwhile."""
+    tried: list[str] = []
+
+    @colour.step(retry=Retry(attempts=3, delay=60, jitter=0))
+    def book(what: str) -> str:
+        return what
+
+    @book.compensate
+    def cancel(what: str) -> None:
+        tried.append(what)
+        if len(tried) == 1:
+            harness.flow.cancel("run-1")
+            raise ConnectionError("no line")
+
+    @colour.step(attempts=1)
+    def pay() -> None:
+        pass
+
+    @colour.task
+    def travels() -> Body[None]:
+        yield book("flight")
+        yield pay()
+
+    harness.fail("pay", error=OSError("no money"))
+    run = harness.run(travels)
+    assert isinstance(run.error, OSError)
+    assert tried == ["flight", "flight"]
+    run.assert_compensated(["book"])
 
 
 def test_it_is_ignored_while_compensating(harness: Harness, colour: Colour) -> None:
