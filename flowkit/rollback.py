@@ -70,7 +70,10 @@ def _record(run: Run, key: str, name: str, cause: BaseException, undos: list[Und
     error, _ = live_error(
         run.codec, RunCancelled(f"run {run.id!r} was cancelled") if cancelled else cause, run.max_error_bytes
     )
-    data: Json = {"cause": error, "cancelled": cancelled, "undos": [undo.key for undo in undos]}
+    data: dict[str, Json] = {"cause": error, "cancelled": cancelled, "undos": [undo.key for undo in undos]}
+    if isinstance(cause, CompensationFailed):  # of a scope inside this one: what it has left
+        left = [key for key, failure in run.failed_undos.items() if any(failure is each for each in cause.exceptions)]
+        data["left"] = list(left)
     kind = Kind.RUN if key == RUN_KEY else Kind.SAGA
     entry = Entry(kind, Phase.ROLLBACK, key, name, run.clock.now_ms(), "", data)
     raw = encode_within_cap(run, entry)
@@ -83,11 +86,19 @@ def _data_of(recorded: Entry) -> Mapping[str, Json]:
 
 
 def _cause_of(run: Run, recorded: Entry) -> BaseException:
+    """What led to a rollback that had begun before; of what a scope inside had left then, what still is (rule G2)."""
     data = _data_of(recorded)
     error = error_from_json(run.codec, data["cause"])
-    if isinstance(error, CompensationFailed) and error.exceptions:
-        return error.exceptions[0]  # G2: what was left of an inner scope has been undone by now
-    return error
+    if not isinstance(error, CompensationFailed) or not error.exceptions:
+        return error
+    keys = data.get("left", [])
+    assert isinstance(keys, list)  # written by _record
+    left = [run.failed_undos[str(key)] for key in keys if key in run.failed_undos]
+    first = error.exceptions[0]
+    if not left:
+        return first
+    message = error.message if len(left) == len(keys) else f"{len(left)} undo(s) failed; first what caused the rollback"
+    return CompensationFailed(message, [first, *left])
 
 
 def was_cancelled(recorded: Entry) -> bool:
@@ -127,20 +138,20 @@ def _undo(run: Run, scope: Scope, saga: UndoScope, undo: Undo) -> Operation[Exce
             run.body.skip(past.position)  # I4: nobody waits for its turn
         if outcome.phase == Phase.DONE:
             return None
-        run.failed_undos.append(key)
         data = outcome.data
         assert isinstance(data, dict)  # written by fail_operation
         error, attempts = error_from_json(run.codec, data["error"]), data["attempts"]
         assert isinstance(attempts, int)
-        failed = noted(run, past.kind, key, undo.name, error, attempts)
-        return failed if isinstance(failed, Exception) else RunBlocked(str(failed))
+        again = noted(run, past.kind, key, undo.name, error, attempts)
+        failed = run.failed_undos[key] = again if isinstance(again, Exception) else RunBlocked(str(again))
+        return failed
     spec = StepSpec(undo.name, undo.fn, undo.is_async, _NO_DIGEST, object, undo.policy, kind=Kind.UNDO.value)
     threaded = run.is_async and not undo.is_async
     try:
         call = StepCall(spec, key, "", undo.args, undo.kwargs, past, saga, threaded)
         yield from _while_compensating(step_operation(run, scope, call))
     except Exception as error:  # noqa: BLE001  # G2: one that fails for good does not stop the others
-        run.failed_undos.append(key)
+        run.failed_undos[key] = error
         return error
     return None
 

@@ -216,7 +216,7 @@ class Run:
     unwind: Callable[[Reason], None] | None = None  # how an async body is taken off the stack
     undos: UndoScope = field(factory=lambda: UndoScope(""))  # of the task itself
     compensating: int = 0  # rollbacks under way: cancellation is not delivered meanwhile (rule E2)
-    failed_undos: list[str] = field(factory=list)  # keys of undos that failed for good (rule G2)
+    failed_undos: dict[str, Exception] = field(factory=dict)  # undos that failed for good, by key (rule G2)
     rolled_back: bool = False  # an undo has run (rule G5)
     closing: BaseException | None = None  # why it is to be handed back at its next call
     works: list[Work] = field(factory=list)  # all side work of this incarnation
