@@ -63,8 +63,12 @@ class Waiting:
     def close(self) -> None:
         """Wake everyone."""
         self.closing.say()
-        while self._idle:
-            self._idle.pop().close()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        with suppress(IndexError):  # there are no more, or another thread was faster
+            while True:
+                self._idle.pop().close()
 
     def for_work(self, lanes: Sequence[bytes], timeout_s: float) -> None:
         """Take a token of one of these lanes, or wait until there is one."""
@@ -97,10 +101,9 @@ class Waiting:
         except BaseException:
             ears.close()
             raise
-        if self.closing.said:
-            ears.close()
-        else:
-            self._idle.append(ears)
+        self._idle.append(ears)
+        if self.closing.said:  # looked at only now: whoever closes has hung up on this one too, or it is done here
+            self._hang_up()
 
 
 class Ears:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,6 +31,7 @@ from flowkit.records import (
 )
 from flowkit_redis import RedisStorage, redis_storage
 from flowkit_redis.failures import NO_ANSWER, NotNow
+from flowkit_redis.waiting import Ears
 from flowkit_testing.proxy import Fault, Proxy
 from flowkit_testing.redis_audit import audit
 from flowkit_testing.servers import Server
@@ -350,3 +352,19 @@ def test_a_killed_server_has_all_that_it_acknowledged() -> None:
         assert snapshot is not None
         assert snapshot.entries == tuple(b"%d" % n for n in range(50))
         storage.close()
+
+
+def test_a_wait_that_ends_as_the_storage_closes(near: RedisStorage) -> None:
+    """Its connection is not kept for a next wait, whichever of the two is first."""
+    waiting = near.opened.waiting
+
+    class Idle(deque[Ears]):
+        """The moment before a connection is kept."""
+
+        def append(self, ears: Ears) -> None:
+            waiting.close()
+            super().append(ears)
+
+    waiting._idle = Idle()  # noqa: SLF001  # the moment cannot be met from outside
+    assert waiting.for_news(b"channel", lambda: "news", 60.0) == "news"
+    assert not waiting._idle  # noqa: SLF001  # as above
