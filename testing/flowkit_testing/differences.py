@@ -51,7 +51,7 @@ def _compare(run_id: str, found: Settled, wanted: Settled) -> Iterator[str]:
     if found[1] != wanted[1]:
         yield Check.SAME_OUTCOME.broken(
             f"run {run_id!r} has another result than without the fault\n"
-            + difference(_plainly(found[1]), _plainly(wanted[1]))
+            + difference(plainly(found[1]), plainly(wanted[1]))
         )
 
 
@@ -75,7 +75,7 @@ def _told(recorded: _Recorded) -> str:
     return "; ".join(f"{kind} {name!r} {phase}: {data}" for kind, phase, _, name, _, data in recorded) or "nothing"
 
 
-def _plainly(result: bytes | None) -> str:
+def plainly(result: bytes | None) -> str:
     """A stored outcome as a person reads it, if it can be read without the codec."""
     if result is None:
         return "none"
@@ -83,9 +83,13 @@ def _plainly(result: bytes | None) -> str:
         document = json.loads(result)
     except ValueError:
         return repr(result)
-    if isinstance(document, dict) and "value" in document:
-        return repr(document["value"])
-    return json.dumps(document)
+    match document:
+        case {"value": value}:
+            return repr(value)
+        case {"error": {"error": str(kind), "args": list(args)}}:
+            return f"{kind.rpartition(':')[2]}({', '.join(map(repr, args))})"
+        case _:
+            return json.dumps(document)
 
 
 def _without_pauses(recorded: dict[str, list[tuple[str, ...]]]) -> dict[str, list[tuple[str, ...]]]:

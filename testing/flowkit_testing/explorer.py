@@ -15,8 +15,10 @@ from collections.abc import Collection, Hashable, Iterator, Sequence
 
 from attrs import define, field
 
+from flowkit.records import RunStatus
 from flowkit_testing.budget import Budget
 from flowkit_testing.checks import Check
+from flowkit_testing.differences import plainly
 from flowkit_testing.exploration import Exploration, Tried, Verdict, Violation
 from flowkit_testing.orders import count, orders
 from flowkit_testing.plan import DEFAULT_FAULTS, MOST_ORDERS, MOST_UNANSWERED, Kind, calls_left_out, schedules
@@ -29,7 +31,7 @@ from flowkit_testing.reference import (
     scenario_of,
     shrunk,
 )
-from flowkit_testing.subject import Subject, in_scenario, shown
+from flowkit_testing.subject import RUN_ID, Subject, in_scenario, shown
 from flowkit_testing.trial import Origin, Passed, Trial
 from flowkit_testing.verdicts import Standard
 from flowkit_testing.waves import waves
@@ -39,6 +41,7 @@ _MOST_SHRUNK = 3  # shrinking takes runs too, and one small schedule tells enoug
 _STATES_PER_POINT = 3
 _MORE_STATES = 100
 _MOST_SHOWN_EVENTS = 60
+_MOST_SHOWN_ERROR = 200
 
 
 @define(eq=False)
@@ -74,7 +77,9 @@ class Explorer:
             self._found.notes.append("schedules that broke it before do so again; the others were not tried")
             return self._found
         self._found.tried.clear()  # they are among what follows, or their points are not there any more
-        if self._scenario(()) and not self._enough():
+        well = self._scenario(())
+        self._note_failure(self._references[()])
+        if well and not self._enough():
             for scenario in self._failures():
                 self._scenario(scenario)
             self._orders()
@@ -292,6 +297,12 @@ class Explorer:
     def _enough(self) -> bool:
         """True once there is so much wrong that more of it tells nothing new, or the budget is spent."""
         return self._broken >= _MOST_VIOLATIONS or self.budget.spent
+
+    def _note_failure(self, reference: Reference) -> None:
+        """That a run which fails by itself always fails in the same way says little, unless it is meant to fail."""
+        status, result, _ = reference.standard.ended.get(RUN_ID, ("lost", None, {}))
+        if status == RunStatus.FAILED:
+            self._found.notes.append(f"without any fault the run ends as failed: {plainly(result)[:_MOST_SHOWN_ERROR]}")
 
     def _note_what_is_left(self, scenario: Schedule, trial: Trial, before: Hashable) -> None:
         """A run that has failed may leave something behind, an entry in a log say; or an undo is missing."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flowkit import StepInterrupted, aio, current_run, step, task, wait_for_event
+from flowkit import NonRetryable, StepInterrupted, aio, current_run, step, task, wait_for_event
 from flowkit.storage import open_storage
 from flowkit_testing import Harness
 from flowkit_testing.checks import Check
@@ -193,6 +193,19 @@ async def download(number: int) -> int:
 async def downloads(number: int) -> int:
     """A step that takes longer than any lease."""
     return await download(number) + await add_later(number, 1)
+
+
+@task
+def gives_up(number: int) -> int:
+    """Fails by itself."""
+    raise NonRetryable(f"not {add(number, 1)}")
+
+
+def test_a_run_that_fails_by_itself_is_noted(harness: Harness) -> None:
+    """It fails in the same way after each crash, which proves little if it was not meant to fail."""
+    found = harness.explore(gives_up, 1)
+    found.assert_safe()
+    assert "without any fault the run ends as failed: NonRetryable('not 2')" in repr(found)
 
 
 class TestTime:
