@@ -70,6 +70,7 @@ class Exploration:
     tried: list[Tried] = field(factory=list)
     violations: list[Violation] = field(factory=list)
     notes: list[str] = field(factory=list)  # what was left out, and why
+    doubts: list[str] = field(factory=list)  # what only the author of the task can judge
     swallowed: dict[str, None] = field(factory=dict)  # what was told of bodies that let nothing out (rule E1)
     on_failure: Callable[[Violation], None] | None = None  # keeps the smallest one, to be tried first the next time
 
@@ -140,7 +141,7 @@ class Exploration:
             f"{self.task}: {verdict}; {self.points} points, {self.states} distinct durable states, "
             f"{self.resumes} resumes, {self.runs} runs; {self.covered()}"
         )
-        return "; ".join([told, *self.notes])
+        return "; ".join([told, *self.notes, *self.doubts])
 
 
 def _told(schedule: Schedule) -> str:

@@ -302,13 +302,15 @@ class Explorer:
         """That a run which fails by itself always fails in the same way says little, unless it is meant to fail."""
         status, result, _ = reference.standard.ended.get(RUN_ID, ("lost", None, {}))
         if status == RunStatus.FAILED:
-            self._found.notes.append(f"without any fault the run ends as failed: {plainly(result)[:_MOST_SHOWN_ERROR]}")
+            self._found.doubts.append(
+                f"without any fault the run ends as failed: {plainly(result)[:_MOST_SHOWN_ERROR]}"
+            )
 
     def _note_what_is_left(self, scenario: Schedule, trial: Trial, before: Hashable) -> None:
         """A run that has failed may leave something behind, an entry in a log say; or an undo is missing."""
         steps = ", ".join(injury.point.what for injury in scenario if injury.fault == "fail")
         if steps:
-            self._found.notes.append(
+            self._found.doubts.append(
                 f"when {steps} fails, the world is {shown(trial.world_after)!r} afterwards, and was {shown(before)!r} "
                 "before: is an undo missing (`@the_step.compensate`)?"
             )

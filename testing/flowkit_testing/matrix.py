@@ -67,6 +67,7 @@ class Matrix:
     cells: Mapping[str, Mapping[str, Cell]]
     failures: tuple[Failure, ...] = ()
     counts: Mapping[str, int] = field(factory=dict)
+    doubts: tuple[str, ...] = ()  # what only the author of the task can judge
 
     @property
     def safe(self) -> bool:
@@ -90,7 +91,9 @@ def matrix_of(found: Exploration, test: str = "", storage: str = "memory") -> Ma
     failures = tuple(map(_failure, sorted(found.violations, key=_plainest_first)))
     counts: dict[str, int] = {verdict: sum(tried.verdict == verdict for tried in found.tried) for verdict in VERDICTS}
     rows = tuple(sorted(cells, key=_row_order))  # the steps come first, in the order of their first sight
-    return Matrix(test, found.task, storage, repr(found), rows, tuple(columns), cells, failures, counts)
+    return Matrix(
+        test, found.task, storage, repr(found), rows, tuple(columns), cells, failures, counts, tuple(found.doubts)
+    )
 
 
 def _plainest_first(violation: Violation) -> tuple[int, bool]:
@@ -115,9 +118,8 @@ def matrix_from(document: Mapping[str, Any]) -> Matrix:
         for failure in document["failures"]
     )
     rest = {name: document[name] for name in ("test", "task", "storage", "summary", "counts")}
-    return Matrix(
-        **rest, rows=tuple(document["rows"]), columns=tuple(document["columns"]), cells=cells, failures=failures
-    )
+    rest |= {name: tuple(document[name]) for name in ("rows", "columns", "doubts")}
+    return Matrix(**rest, cells=cells, failures=failures)
 
 
 def place_of(injury: Injury) -> tuple[str, str]:

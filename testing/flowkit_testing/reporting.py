@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from flowkit_testing.matrix_html import page_of
 
 explorations_key = pytest.StashKey[list[tuple[str, Exploration]]]()  # each with the storage that it was on
 _WIDTH = 120  # a matrix that is cut off tells nothing; one that is wrapped can still be read
+_MOST_DOUBTS = 5
 _ATTRIBUTE = "flowkit_explorations"  # of a test report: plain data, so that it comes through from any process
 
 
@@ -57,6 +58,8 @@ class Reporter:
             terminalreporter.write(_drawn(shown, terminalreporter))
         counts = ", ".join(f"{count} {verdict}" for verdict, count in total(matrices).items() if count)
         terminalreporter.line(f"{len(matrices)} explorations: {counts}")
+        for line in _doubts(matrix for matrix in matrices if matrix not in shown):
+            terminalreporter.line(line)
         for target in self._targets:
             if target != "terminal":
                 Path(target).write_text(page_of(matrices), encoding="utf-8")
@@ -78,6 +81,13 @@ def targets_of(config: pytest.Config) -> tuple[str, ...]:
                 f"--flowkit-report={target} needs jinja2: pip install 'flowkit-durable[testing]', or write `terminal`"
             )
     return targets
+
+
+def _doubts(matrices: Iterable[Matrix]) -> list[str]:
+    """What somebody should look at, of explorations that are not shown since nothing is wrong with them."""
+    lines = list(dict.fromkeys(f"to look at: {matrix.task}: {doubt}" for matrix in matrices for doubt in matrix.doubts))
+    more = len(lines) - _MOST_DOUBTS
+    return lines if more <= 0 else [*lines[:_MOST_DOUBTS], f"... and {more} more, with --flowkit-report=terminal"]
 
 
 def _drawn(matrices: list[Matrix], terminalreporter: pytest.TerminalReporter) -> str:

@@ -219,7 +219,7 @@ def test_an_undo_that_is_missing() -> None:
         without_an_undo, "7", failing=("charge",), world=lambda: sorted(taken), reset=taken.clear
     )
     told = "when charge fails, the world is ['7'] afterwards, and was [] before: is an undo missing"
-    assert any(told in note for note in found.notes)
+    assert any(told in doubt for doubt in found.doubts)
     assert told in repr(found)
 
 

@@ -46,8 +46,14 @@ FILE = """
         remember(order)
         return reserve(seen.get("it"))
 
+    @task(id="doubtful", attempts=1)
+    def doubtful(order):
+        reserve(order)
+        raise ValueError(order)
+
     def test_safe(harness):
         harness.explore(safe, "<7>").assert_safe()
+        harness.explore(doubtful, "<7>").assert_safe()
 
     def test_forgetful(harness):
         harness.explore(forgetful, "<7>").assert_safe()
@@ -152,7 +158,7 @@ def test_at_the_end_of_a_session(pytester: pytest.Pytester, tmp_path: Path) -> N
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
         ["forgetful on memory*test_forgetful", "*--flowkit-replay=fk1-*", "safe on memory*", "reserve (1)*●*",
-         "*2 explorations:*passed*failed*", f"written to {page}"]
+         "*3 explorations:*passed*failed*", f"written to {page}"]
     )  # fmt: skip
     assert "forgetful" in page.read_text("utf-8")
     properties = [node.get("value", "") for node in ET.parse(xml).iter("property")]  # noqa: S314  # pytest wrote it
@@ -167,7 +173,9 @@ def test_only_what_failed_unless_asked(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it=FILE)
     result = pytester.runpytest("--tb=no", "-p", "no:randomly")
 
-    result.stdout.fnmatch_lines(["forgetful on memory*", "*2 explorations:*"])
+    result.stdout.fnmatch_lines(
+        ["forgetful on memory*", "*3 explorations:*", "to look at: doubtful: without any fault the run ends as*<7>*"]
+    )
     result.stdout.no_fnmatch_line("safe on memory*")
 
 
