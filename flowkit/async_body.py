@@ -7,21 +7,22 @@ import contextvars
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
-from attrs import field
+from attrs import define, field
 
 from flowkit.effects import Outcome, Raised, Returned
 from flowkit.frozen import frozen
 from flowkit.lines import Scope, UndoScope
-from flowkit.quiescence import waits_only_on
+from flowkit.quiescence import Outlook, TimeLimit, look
 from flowkit.reasons import Detached, Reason, Suspended, Unwind
 from flowkit.run import Frame, Run, current
 
 SETTLE_TURNS = 20  # turns of the loop after which a delivery's consequences count as done, however busy the loop is
 LINGER_S = 30.0  # how long a body may wait for something of its own (raw I/O) beside parked operations
 LOOK_AGAIN_S = 0.05
+MOST_LIMITS = 10_000  # that a replay lets pass in a row, on the way to one recorded outcome
 LOOK_AT_LEAST_S = (
     1.0  # however long nothing has moved; in virtual time, where only the loop moves anything, not even so
 )
@@ -34,6 +35,15 @@ class _Wait:
     scope: Scope = field(eq=False)
     wake_at_ms: int | None
     arrivals: int | None  # how many messages must have come, counted as the mailbox does
+
+
+@define(eq=False)
+class _Next:
+    """The recorded outcome that is to be delivered next, and how many time limits have passed on the way to it."""
+
+    position: int
+    key: str
+    passed: int = 0
 
 
 class AsyncBody:
@@ -52,7 +62,7 @@ class AsyncBody:
         self.created = 0  # calls made whose coroutine has not ended
         self.active = 0  # of those, the ones whose coroutine has begun
         self._tasks: set[asyncio.Task[object]] = set()  # that run a call, apart from the root
-        self._branches: set[asyncio.Task[object]] = set()  # lines of calls beside the root: of gather, each, work
+        self._branches: dict[asyncio.Task[object], str] = {}  # lines beside the root: of gather, each, work; prefixes
         self._thread = threading.get_ident()
         self._parked: dict[asyncio.Future[None], _Wait] = {}
         self._turns: dict[int, asyncio.Future[None]] = {}  # replayed calls by the position of their outcome
@@ -62,6 +72,7 @@ class AsyncBody:
         self._settling = False
         self._checking = False
         self._linger_until: float | None = None
+        self._next: _Next | None = None
 
     # ---- running the body -------------------------------------------------------------------------------------
 
@@ -139,12 +150,12 @@ class AsyncBody:
         context.run(current.set, frame)
         task = self.loop.create_task(_later(make), context=context)
         frame.task = task
-        self._branches.add(task)
+        self._branches[task] = scope.prefix
         task.add_done_callback(self._branch_done)
         return task
 
     def _branch_done(self, task: asyncio.Task[object]) -> None:
-        self._branches.discard(task)
+        self._branches.pop(task, None)
         if not task.cancelled():
             task.exception()  # whoever joins the branch reads it; nobody else needs to be told
         self._check_soon()
@@ -269,8 +280,7 @@ class AsyncBody:
     def _release_gated(self) -> None:
         gated, self._gated = self._gated, []
         for future in gated:
-            if not future.done():
-                future.set_result(None)
+            _resolve(future)
 
     def _pump(self) -> None:
         """Release the next outcome, then let its consequences run before the one after."""
@@ -290,6 +300,9 @@ class AsyncBody:
 
     def _let_settle(self, future: asyncio.Future[None]) -> None:
         _resolve(future)
+        self._begin_settling()
+
+    def _begin_settling(self) -> None:
         self._settling = True
         self._after_settling(self._settled)
 
@@ -361,18 +374,56 @@ class AsyncBody:
             self._open_gate()
             return
         ours = {*self._parked, *self._gated, *self._turns.values(), *self._joins}
-        if not all(waits_only_on(line, ours) for line in lines) and not self._lingered():
+        outlook = look(self.loop, lines, ours, self._gated)
+        if outlook.elsewhere and not self._lingered():
             return
         if self.run.closing is not None:
             self.run.stop(Detached(self.run.closing))
+        elif not self._go_on_with_replay(ours):
+            self._wake_or_let_go(outlook)
+
+    def _go_on_with_replay(self, ours: Collection[asyncio.Future[Any]]) -> bool:
+        if limit := self._limit_that_passed(ours):
+            limit.pass_now()
+            self._begin_settling()
         elif self._turns:  # calls with keys of their own may come in another order: the earliest of those that came
             self._release(min(self._turns))
         elif self._gated:
             self._release_gated()
-        elif any(self.run.cancel_wanted(wait.scope) for wait in self._parked.values()):
-            self._wake_parked()  # E2: it came with the answer to a commit of a line beside them
         else:
+            return False
+        return True
+
+    def _wake_or_let_go(self, outlook: Outlook) -> None:
+        if any(self.run.cancel_wanted(wait.scope) for wait in self._parked.values()):
+            self._wake_parked()  # E2: it came with the answer to a commit of a line beside them
+        elif not outlook.limited_until(self.loop.time() + LINGER_S) or self._lingered():
             self.run.stop(self._suspension())
+
+    def _limit_that_passed(self, ours: Collection[asyncio.Future[Any]]) -> TimeLimit | None:
+        """I4: the time limit of the body's own that led to what is recorded next, where nothing else can have done so.
+
+        It is the soonest around what is held back, of the line that is to make the next recorded call. What a retry of
+        the run has reopened is held back although it did end, but no line calls anything after what failed it.
+        """
+        if not self._gated:
+            return None
+        position, found = self._due[0], self._next
+        if found is None or found.position != position:
+            found = self._next = _Next(position, self.run.journal.key_at(position))
+        limit = look(self.loop, self._lines_of(found.key), ours, self._gated).limit_of_held()
+        if limit is None or found.passed >= MOST_LIMITS:  # then it is not on the way there
+            return None
+        found.passed += 1
+        return limit
+
+    def _lines_of(self, key: str) -> list[asyncio.Task[object]]:
+        """The innermost line whose call has this key, with those that go on beside it."""
+        lines = {task: prefix for task, prefix in self._branches.items() if key.startswith(prefix)}
+        if self.root is not None and not self.root.done():
+            lines[self.root] = ""
+        innermost = max(lines.values(), key=len, default="")
+        return [task for task, prefix in lines.items() if prefix == innermost]
 
     def _lingered(self) -> bool:
         """True once a body that waits for something of its own has had its time."""

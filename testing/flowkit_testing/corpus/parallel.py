@@ -100,6 +100,21 @@ async def waited_for(number: int) -> list[int]:
     return found
 
 
+@task(id="corpus-time-limit")
+async def limited(number: int) -> list[int]:
+    """A long time limit around steps, the second of which does not make it; then one around what is in time."""
+    found: list[int] = []
+    try:
+        async with asyncio.timeout(100):
+            found.append(await slowly(number, 1))
+            found.append(await slowly(number, 1000))
+    except TimeoutError:
+        found.append(await add_later(number, -1))
+    async with asyncio.timeout(100):
+        found.append(await slowly(number, 1))
+    return found
+
+
 @task(id="corpus-naps")
 async def naps(number: int) -> int:
     """Long timers side by side."""
@@ -125,6 +140,7 @@ CASES = (
     Case(first_completed, (1,), racing=True),
     Case(cancels_loser, (1,), racing=True),
     Case(waited_for, (1,), racing=True),
+    Case(limited, (1,), racing=True),
     Case(naps, (1,)),
     Case(nap_and_work, (1,)),
 )
