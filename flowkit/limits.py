@@ -10,6 +10,7 @@ from attrs import field
 from flowkit.errors import ConfigurationError
 from flowkit.frozen import frozen
 from flowkit.functions import is_async_function
+from flowkit.notes import add_note
 from flowkit.records import Limit
 
 LimitKey = str | int | UUID
@@ -81,7 +82,7 @@ def limit_of(
     try:
         key = concurrency.key(*args, **kwargs)
     except Exception as error:
-        error.add_note(f"raised by the key of @task(concurrency=...) of task {task_id!r}: the run was not created")
+        add_note(error, f"raised by the key of @task(concurrency=...) of task {task_id!r}: the run was not created")
         raise
     if not isinstance(key, LimitKey):
         raise ConfigurationError(

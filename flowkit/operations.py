@@ -22,6 +22,7 @@ from flowkit.frozen import frozen, hot_record
 from flowkit.journal import Past, attempt_entry
 from flowkit.kinship import cancel_children
 from flowkit.lines import Scope, Undo, UndoScope
+from flowkit.notes import add_note
 from flowkit.reasons import Blocked, Cancelled, LeaveScope, RollingBack
 from flowkit.retry import Retry, RetryPolicy, delay_after
 from flowkit.run import Run
@@ -274,8 +275,7 @@ def _delivered(run: Run, kind: str, key: str, name: str, error: BaseException, a
 def noted(run: Run, kind: str, key: str, name: str, error: BaseException, attempts: int) -> BaseException:
     """Say where a failure comes from, once."""
     note = f"{kind} {name!r} (operation {key}) of run {run.id!r} failed after {attempts} attempt(s)"
-    if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+    add_note(error, note)
     return error
 
 

@@ -18,6 +18,7 @@ from flowkit.errors import (
     UsageError,
 )
 from flowkit.frozen import frozen
+from flowkit.notes import add_note, attribute_of
 
 NEVER_RETRIED = (NonRetryable, SerializationError, StepInterrupted, RunBlocked, UsageError)
 
@@ -109,7 +110,7 @@ def delay_after(policy: RetryPolicy, error: BaseException, attempt: int, seed: s
         delay = _answer(policy, error, attempt)
     if delay is None:
         return None
-    asked = getattr(error, "retry_after", None)  # R4: a server that says when to come back is believed
+    asked = attribute_of(error, "retry_after")  # R4: a server that says when to come back is believed
     if isinstance(asked, int | float) and not isinstance(asked, bool) and asked >= 0 and math.isfinite(asked):
         return float(asked)
     return max(0.0, delay)
@@ -124,7 +125,7 @@ def _answer(policy: Callable[[BaseException, int], float | None], error: BaseExc
         delay = policy(error, attempt)
         return None if delay is None else seconds(max(0.0, delay), "the delay that it gave")
     except Exception as failure:  # noqa: BLE001  # any code at all
-        error.add_note(f"not tried again, since its retry= function failed: {type(failure).__name__}: {failure}")
+        add_note(error, f"not tried again, since its retry= function failed: {type(failure).__name__}: {failure}")
         return None
 
 

@@ -20,6 +20,7 @@ from flowkit.engine import Engine
 from flowkit.errors import FlowkitError, RunBlocked, RunConflict, RunRolledBack
 from flowkit.flow import Flow
 from flowkit.inspection import same_run
+from flowkit.notes import add_note
 from flowkit.records import NewRun, RunStatus, Snapshot
 from flowkit.registry import TaskSpec
 from flowkit.reopening import keys_to_retry
@@ -121,7 +122,7 @@ def _advance(engine: Engine, order: Order, new: NewRun) -> tuple[Board, Stop, Sy
             pass  # that is stored too, and told from there
         except FlowkitError as error:
             if durable:
-                error.add_note(f"What was completed is kept. Resume with:\n  {order.resume_command}")
+                add_note(error, f"What was completed is kept. Resume with:\n  {order.resume_command}")
             raise
     return board, stop, left
 

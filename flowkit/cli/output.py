@@ -14,6 +14,7 @@ import click
 from flowkit.cli.exits import Exit, exit_for_error
 from flowkit.codec import Json
 from flowkit.errors import FlowkitError
+from flowkit.notes import notes_of
 
 
 def emit(document: Json, *, in_a_line: bool = False) -> None:
@@ -38,7 +39,7 @@ def fail(error: BaseException, *, as_json: bool, exit_code: Exit | None = None, 
         emit({"error": error_document(error), "exit_code": int(code)}, in_a_line=in_a_line)
     else:
         complain(str(error))
-        for note in getattr(error, "__notes__", ()):
+        for note in notes_of(error):
             say(f"  {note}")
     return code
 
@@ -47,7 +48,7 @@ def error_document(error: BaseException) -> dict[str, Json]:
     """An error as machines read it."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    notes: list[Json] = [str(note) for note in getattr(error, "__notes__", ())]
+    notes: list[Json] = list(notes_of(error))
     return {"type": name, "message": str(error), "notes": notes}
 
 

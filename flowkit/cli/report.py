@@ -13,6 +13,7 @@ from flowkit.cli.output import emit, error_document, say
 from flowkit.cli.times import seconds_text
 from flowkit.cli.tracebacks import has_traceback, user_traceback
 from flowkit.codec import Json
+from flowkit.notes import notes_of
 from flowkit.records import RunStatus
 
 
@@ -79,7 +80,7 @@ def _tell_failure(done: Report) -> None:
     say(f"{_sign('✗', 'red')} run {run_id} failed{_measure(done)}")
     if error is not None and not has_traceback(error):
         say(f"  {type(error).__name__}: {error}")
-        for note in getattr(error, "__notes__", ()):
+        for note in notes_of(error):
             say(f"  {note}")
     if done.durable:
         where = _where(done)

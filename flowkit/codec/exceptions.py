@@ -9,6 +9,7 @@ from typing import cast
 from flowkit.codec.base import ClassNotFound, Codec, Json, Unencodable
 from flowkit.codec.names import class_name, find_class, reachable
 from flowkit.errors import SerializationError
+from flowkit.notes import dict_of
 
 Descriptor = GetSetDescriptorType | MemberDescriptorType
 
@@ -19,7 +20,6 @@ _UNSET = object()
 
 # What a subclass may have redefined is read and set past it, by what the interpreter itself uses.
 _ARGS = cast("GetSetDescriptorType", BaseException.__dict__["args"])
-_DICT = cast("GetSetDescriptorType", BaseException.__dict__["__dict__"])
 _CAUSE = cast("GetSetDescriptorType", BaseException.__dict__["__cause__"])
 _TRACEBACK = cast("GetSetDescriptorType", BaseException.__dict__["__traceback__"])
 
@@ -69,7 +69,7 @@ def decode_exception(codec: Codec, data: Json, inner: list[BaseException]) -> Ba
     for key, value in slots.items():
         _descriptors(cls)[key].__set__(error, codec.from_json(value))
     attributes = cast("dict[str, Json]", document.get("attrs", {}))
-    _dict_of(error).update({key: codec.from_json(value) for key, value in attributes.items()})
+    dict_of(error).update({key: codec.from_json(value) for key, value in attributes.items()})
     return error
 
 
@@ -124,10 +124,6 @@ def traceback_of(error: BaseException) -> TracebackType | None:
     return cast("TracebackType | None", _TRACEBACK.__get__(error, type(error)))
 
 
-def _dict_of(error: BaseException) -> dict[str, object]:
-    return cast("dict[str, object]", _DICT.__get__(error, type(error)))
-
-
 def _args_of(error: BaseException) -> tuple[object, ...]:
     return cast("tuple[object, ...]", _ARGS.__get__(error, type(error)))
 
@@ -146,7 +142,7 @@ def _encode(codec: Codec, error: BaseException, cls: type[BaseException]) -> tup
     if text and args != (text,):
         document["text"] = text[:_LONGEST_TEXT]
     complete = True
-    for place, found in (("slots", _slots(error, blank)), ("attrs", _dict_of(error))):
+    for place, found in (("slots", _slots(error, blank)), ("attrs", dict_of(error))):
         kept = _encodable(codec, found)
         complete = complete and len(kept) == len(found)
         if kept:

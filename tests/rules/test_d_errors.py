@@ -49,6 +49,13 @@ class TwoArguments(Exception):
         super().__init__(f"{first}-{second}")
 
 
+class Elsewhere(Exception):
+    """An exception that looks for its attributes elsewhere, as urllib's `HTTPError` does, where none is found."""
+
+    def __getattr__(self, name: str) -> object:
+        raise KeyError(name)
+
+
 class Unencodable(Exception):
     """An exception that carries what no codec can store."""
 
@@ -79,6 +86,7 @@ ERRORS = [
     StepTimeout("by hand"),
     Declined("4242", amount=5),
     TwoArguments("a", 2),
+    Elsewhere("nothing there"),
     ExceptionGroup("several", [ValueError(1), ExceptionGroup("inner", [Declined("1", amount=2)])]),
     AssertionError(),
 ]
