@@ -18,6 +18,7 @@ from flowkit.calls import (
     take_key,
 )
 from flowkit.codec import Codec, Json
+from flowkit.conformance import mismatch
 from flowkit.durations import Duration, seconds
 from flowkit.effects import Listen, Operation, Record
 from flowkit.entries import Entry, Kind, Phase
@@ -159,8 +160,9 @@ def _receive(run: Run, scope: Scope, call: _Wait, message: Message) -> Operation
 
 
 def _typed(value: object, hint: object) -> object:
-    if isinstance(hint, type) and not isinstance(value, hint):
-        raise SerializationError(f"it is {value!r}, not a {hint.__name__}")
+    wrong = mismatch(value, hint)  # all through: "no" for a bool deep inside would count as a yes
+    if wrong is not None:
+        raise SerializationError(wrong)
     return value
 
 

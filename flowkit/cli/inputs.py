@@ -13,6 +13,7 @@ from typing import cast
 from attrs import field, frozen
 
 from flowkit.codec import Codec, Json
+from flowkit.conformance import mismatch
 from flowkit.errors import ConfigurationError, SerializationError
 from flowkit.registry import TaskSpec, hint_for
 
@@ -111,6 +112,8 @@ def _value(spec: TaskSpec, name: str, value: Json, codec: Codec, position: int |
         raise ConfigurationError(_unfit(spec, name, value, hint, f": {error}")) from None
     if not fits(decoded, hint):
         raise ConfigurationError(_unfit(spec, name, value, hint, ""))
+    if wrong := mismatch(decoded, hint):
+        raise ConfigurationError(_unfit(spec, name, value, hint, f": {wrong}"))
     return decoded
 
 

@@ -7,13 +7,13 @@ from typing import Any, Protocol, Self, TypeVar, overload
 
 from attrs import evolve
 
+from flowkit.conformance import text_of
 from flowkit.cron import Cron, cron_from
 from flowkit.durations import Duration
 from flowkit.errors import ConfigurationError
 from flowkit.sequencer import parts
 from flowkit.sequencer.blocks import pure
 from flowkit.sequencer.chain import Chain
-from flowkit.sequencer.conformance import text_of
 from flowkit.sequencer.ends import Check, ExitIf
 from flowkit.sequencer.forms import next_form
 from flowkit.sequencer.lines import ForEach, Race, ThenAll, ThenAny

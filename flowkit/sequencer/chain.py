@@ -8,11 +8,11 @@ from typing import Any
 
 from attrs import field, frozen
 
+from flowkit.conformance import assignable, text_of
 from flowkit.cron import Cron
 from flowkit.retry import RetryPolicy
 from flowkit.scopes import InnerScope, handling
 from flowkit.sequencer.blocks import Block
-from flowkit.sequencer.conformance import assignable, text_of
 from flowkit.sequencer.ends import Check, ExitIf, Rescue, check
 from flowkit.sequencer.loops import LoopBack
 from flowkit.sequencer.nodes import Node, call

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from flowkit.conformance import either, mismatch
 from flowkit.errors import ValueMismatch
 from flowkit.frozen import frozen
 from flowkit.scopes import final
 from flowkit.sequencer.blocks import Block, Pure
-from flowkit.sequencer.conformance import either, mismatch
 from flowkit.sequencer.nodes import Complain, Node, ask
 from flowkit.sequencer.requests import Meaning
 

@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 from flowkit.choices import Choice
+from flowkit.conformance import either, item_of
 from flowkit.errors import AllFailed
 from flowkit.frozen import frozen
 from flowkit.scopes import InnerScope, task_frame
 from flowkit.sequencer.blocks import Block, Pure
-from flowkit.sequencer.conformance import either, item_of
 from flowkit.sequencer.nodes import Complain, Node, Part, PartNode, ask, call
 from flowkit.sequencer.requests import Decide, First, Line, Meaning, Together
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from attrs import define, field
 
+from flowkit.conformance import text_of
 from flowkit.sequencer.blocks import LAMBDA, Pure
 from flowkit.sequencer.chain import Chain
-from flowkit.sequencer.conformance import text_of
 from flowkit.sequencer.ends import Check, ExitIf, RaiseIf, Rescue
 from flowkit.sequencer.lines import ForEach, Parallel, Race, ThenAll, ThenAny
 from flowkit.sequencer.loops import Do, LoopBack

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from flowkit.background import work_each
+from flowkit.conformance import item_of
 from flowkit.errors import WrongColour
 from flowkit.frozen import frozen
 from flowkit.scopes import task_frame
 from flowkit.sequencer.blocks import Block, Pure, block_of
-from flowkit.sequencer.conformance import item_of
 from flowkit.sequencer.nodes import Complain, Node, PartNode, ask
 from flowkit.sequencer.requests import Converge, Meaning
 from flowkit.side_work import work

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from flowkit.conformance import either
 from flowkit.errors import NoBranch
 from flowkit.frozen import frozen
 from flowkit.scopes import final
 from flowkit.sequencer.blocks import LAMBDA, Block, Pure
-from flowkit.sequencer.conformance import either
 from flowkit.sequencer.nodes import Complain, Node, Part, PartNode, ask
 from flowkit.sequencer.requests import Meaning
 

@@ -74,6 +74,7 @@ def test_any_other_value_is_the_only_argument() -> None:
         ({"item": {"sku": "a"}, "count": "many"}, "argument 'count' of task 'inputs-everything' must be int"),
         ({"item": {"price": "1"}}, "argument 'item' .* must be Item, .* has no field 'sku'"),
         ([5], "argument 'item' .* must be Item, which 5 is not"),
+        ([{"sku": 5, "price": "1"}], r"must be Item, which .* is not: \$\.sku is 5 \(int\), not str"),
         ([{"sku": "a"}, 7], r"argument 'where' .* must be pathlib.Path \| None"),
         ([{"sku": "x" * 100, "price": "no price"}], r"must be Item, which .*\.\.\. is not"),
     ],

@@ -1,5 +1,7 @@
 """E5: what is sent to whom, and mistakes."""
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -30,7 +32,7 @@ class Decision:
 class TestTypes:
     """The payload is what was asked for."""
 
-    @pytest.mark.parametrize("payload", [{"denied": True}, "yes", 5, None], ids=repr)
+    @pytest.mark.parametrize("payload", [{"denied": True}, {"approved": "no"}, "yes", 5, None], ids=repr)
     def test_another_type_is_an_error(self, flow: Flow, colour: Colour, payload: object) -> None:
         """A payload that is not of the type fails the wait with an error that names the event and what came."""
 
@@ -42,6 +44,20 @@ class TestTypes:
         flow.send_event("r", "approval", payload)
 
         with pytest.raises(SerializationError, match="'approval'"):
+            flow.run(body.options(run_id="r"))
+
+    def test_of_the_type_all_through(self, flow: Flow, colour: Colour) -> None:
+        """What is inside of the payload is of the type too, and the error says what is not, and where."""
+
+        @colour.task(retry=at_once())
+        def body() -> Body[object]:
+            asked: Any = dict[str, list[int]]
+            return (yield colour.wait_for_event("counts", type=asked))
+
+        flow.start(body.options(run_id="r"))
+        flow.send_event("r", "counts", {"a": [1, "two"]})
+
+        with pytest.raises(SerializationError, match=r"\['a'\]\[1\] is 'two' \(str\), not int"):
             flow.run(body.options(run_id="r"))
 
     def test_a_plain_document(self, flow: Flow, colour: Colour) -> None:

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from flowkit import ConfigurationError, ValueMismatch, sequencer, step
-from flowkit.sequencer.conformance import assignable, either, item_of, mismatch, text_of
+from flowkit.conformance import assignable, either, item_of, mismatch, text_of
 from flowkit_testing import Harness
 
 T = TypeVar("T")
