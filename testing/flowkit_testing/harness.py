@@ -268,7 +268,8 @@ class Harness:
         """Attempts of a step raise instead of running its body.
 
         Args:
-            step: its name, `"name#2"` for its second call in a run, `"name[key]"`, the step, or its function.
+            step: its name, `"name#2"` for its second call in a run (of calls made at once: the second to begin),
+                `"name[key]"`, the step, or its function.
             error: what they raise.
             times: how many attempts; None: every one.
             when: only attempts whose arguments it is true of.
