@@ -12,6 +12,7 @@ from flowkit_testing.servers import PATIENCE_S, Server
 
 SLOTS = 16384
 MASTER = "flowkit"  # what the Sentinels call it
+DOWN_AFTER_MS = 700
 
 
 class Cluster:
@@ -123,10 +124,11 @@ class Cluster:
 class Sentinel(Server):
     """One that watches a master, and makes a replica the master when it is gone."""
 
-    def __init__(self, master: Server, name: str = "", quorum: int = 1) -> None:
+    def __init__(self, master: Server, name: str = "", quorum: int = 1, down_after_ms: int = DOWN_AFTER_MS) -> None:
         super().__init__(name)
         self._master = master
         self._quorum = quorum
+        self._down_after_ms = down_after_ms
 
     def command(self) -> list[str | Path]:
         """It keeps what it knows in its configuration file."""
@@ -135,7 +137,7 @@ class Sentinel(Server):
             file.write_text(
                 f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
                 f"sentinel monitor {MASTER} 127.0.0.1 {self._master.port} {self._quorum}\n"
-                f"sentinel down-after-milliseconds {MASTER} 700\n"
+                f"sentinel down-after-milliseconds {MASTER} {self._down_after_ms}\n"
                 f"sentinel failover-timeout {MASTER} 3000\n"
             )
         return [self.program, file, "--sentinel"]
@@ -147,12 +149,15 @@ class Watched:
     Args:
         sentinels: how many; all of them have to agree.
         name: `valkey`, `redis` or a path (see `servers.Server`).
+        down_after_ms: how long the master may be silent. A test in which nobody is to take over gives it long.
         settings: of the two servers.
     """
 
-    def __init__(self, sentinels: int = 1, name: str = "", **settings: str) -> None:
+    def __init__(
+        self, sentinels: int = 1, name: str = "", *, down_after_ms: int = DOWN_AFTER_MS, **settings: str
+    ) -> None:
         self.servers = [Server(name, **settings), Server(name, **({"repl_diskless_sync_delay": "0"} | settings))]
-        self.sentinels = [Sentinel(self.servers[0], name, sentinels) for _ in range(sentinels)]
+        self.sentinels = [Sentinel(self.servers[0], name, sentinels, down_after_ms) for _ in range(sentinels)]
 
     @property
     def url(self) -> str:
