@@ -16,6 +16,7 @@ from flowkit.frozen import frozen
 from flowkit.journal import Journal, attempt_entry, reopened_entry
 from flowkit.kinship import cancel_children
 from flowkit.lines import Scope
+from flowkit.notes import line_of
 from flowkit.reasons import Blocked, Cancelled, Detached, LeaveScope, Reason, Revoked, RollingBack, Suspended, Unwind
 from flowkit.records import Block, Finish, Message, MessageKind, RunStatus, Send, Suspend, Yield
 from flowkit.retry import delay_after
@@ -132,7 +133,9 @@ def _ended_by(run: Run, call: BodyCall, error: BaseException) -> Reason:
     """
     if not call.for_worker or isinstance(error, asyncio.CancelledError):
         return Detached(error)
-    why = f"run {run.id!r} raised {error!r}, which ends a process and not a run. Let its code return, or raise an "
+    why = (
+        f"run {run.id!r} raised {line_of(error)}, which ends a process and not a run. Let its code return, or raise an "
+    )
     blocked = RunBlocked(f"{why}Exception; then flow.retry(run_id) goes on")
     blocked.__cause__ = error
     return Blocked(blocked)
@@ -183,7 +186,7 @@ def _failed(run: Run, call: BodyCall, error: Exception) -> Operation[Ending | No
             yield Record(Kind.RUN, Phase.ATTEMPT, run.task_id, RUN_KEY, (encode(run.codec, entry),))
             return None
         if run.journal.uncalled:  # I3, G1: a rollback could not build the undos of what this body did not call
-            return (yield from _stop(run, call, Blocked(run.journal.failed_early(repr(error)))))
+            return (yield from _stop(run, call, Blocked(run.journal.failed_early(line_of(error)))))
     return (yield from _roll_back(run, call, RunStatus.FAILED, error))
 
 

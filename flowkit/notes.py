@@ -36,3 +36,16 @@ def attribute_of(error: BaseException, name: str) -> object:
         return cast("object", getattr(error, name, None))
     except Exception:  # noqa: BLE001  # any code at all
         return None
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says, whatever its `__str__` does."""
+    try:
+        return str.__str__(str(error))
+    except Exception:  # noqa: BLE001  # D6: a broken exception must not break its recording
+        return "(it says nothing: its __str__ fails)"
+
+
+def line_of(error: BaseException) -> str:
+    """Its class and what it says, whatever its own code does."""
+    return f"{type(error).__name__}({text_of(error)})"

@@ -18,7 +18,7 @@ from flowkit.errors import (
     UsageError,
 )
 from flowkit.frozen import frozen
-from flowkit.notes import add_note, attribute_of
+from flowkit.notes import add_note, attribute_of, line_of
 
 NEVER_RETRIED = (NonRetryable, SerializationError, StepInterrupted, RunBlocked, UsageError)
 
@@ -125,7 +125,7 @@ def _answer(policy: Callable[[BaseException, int], float | None], error: BaseExc
         delay = policy(error, attempt)
         return None if delay is None else seconds(max(0.0, delay), "the delay that it gave")
     except Exception as failure:  # noqa: BLE001  # any code at all
-        add_note(error, f"not tried again, since its retry= function failed: {type(failure).__name__}: {failure}")
+        add_note(error, f"not tried again, since its retry= function failed: {line_of(failure)}")
         return None
 
 

@@ -11,9 +11,10 @@ import json
 from typing import cast
 
 from flowkit.codec.base import ClassNotFound, Codec, Json
-from flowkit.codec.exceptions import cause_of, decode_exception, encode_exception, text_of, traceback_of
+from flowkit.codec.exceptions import cause_of, decode_exception, encode_exception, traceback_of
 from flowkit.codec.names import class_name
 from flowkit.errors import RunBlocked, SerializationError, StepError
+from flowkit.notes import text_of
 
 _CAUSES = 8  # how many causes of causes are kept
 _LONGEST_LOST = 10_000  # characters of an error's text, where no more is kept of it

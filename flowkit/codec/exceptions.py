@@ -9,7 +9,7 @@ from typing import cast
 from flowkit.codec.base import ClassNotFound, Codec, Json, Unencodable
 from flowkit.codec.names import class_name, find_class, reachable
 from flowkit.errors import SerializationError
-from flowkit.notes import dict_of
+from flowkit.notes import dict_of, text_of
 
 Descriptor = GetSetDescriptorType | MemberDescriptorType
 
@@ -104,14 +104,6 @@ def make(cls: type[BaseException], args: tuple[object, ...]) -> BaseException:
                 continue
     msg = f"a {cls.__qualname__} cannot be made from its args"
     raise SerializationError(msg)
-
-
-def text_of(error: BaseException) -> str:
-    """What an exception says, whatever its `__str__` does."""
-    try:
-        return str.__str__(str(error))
-    except Exception:  # noqa: BLE001  # D6: a broken exception must not break its recording
-        return "(it says nothing: its __str__ fails)"
 
 
 def cause_of(error: BaseException) -> BaseException | None:
