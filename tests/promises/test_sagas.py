@@ -608,6 +608,31 @@ def test_the_loser_of_a_race_is_undone(harness: Harness) -> None:
     assert [entry.name for entry in run.journal if entry.kind == "step"] == ["fast", "slow"]
 
 
+def test_a_loser_that_dies_with_its_process(harness: Harness) -> None:
+    """G6: it begins nothing anew after a crash, and the winner stays: the page of guarantees tells this limit."""
+
+    @step
+    async def slow(what: str) -> str:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return f"slow {what}"
+
+    @step
+    async def fast(what: str) -> str:
+        await asyncio.sleep(1)
+        return f"fast {what}"
+
+    @step
+    async def end(booked: str) -> str:
+        return booked
+
+    harness.crash("end", at="after_effect")
+    run = harness.run(sequencer("race-and-die").race([slow, fast]).then(end), "flight")
+    assert run.output == "fast flight"
+    assert run.calls("end") == 2
+    run.assert_skipped("fast")
+
+
 def test_a_race_at_every_crash(harness: Harness) -> None:
     """G6: the winner is recorded before anyone hears of it, and stays the winner."""
 
