@@ -133,10 +133,8 @@ def _ended_by(run: Run, call: BodyCall, error: BaseException) -> Reason:
     """
     if not call.for_worker or isinstance(error, asyncio.CancelledError):
         return Detached(error)
-    why = (
-        f"run {run.id!r} raised {line_of(error)}, which ends a process and not a run. Let its code return, or raise an "
-    )
-    blocked = RunBlocked(f"{why}Exception; then flow.retry(run_id) goes on")
+    why = f"run {run.id!r} raised {line_of(error)}, which ends a process and not a run"
+    blocked = RunBlocked(f"{why}. Let its code return, or raise an Exception; then flow.retry(run_id) goes on")
     blocked.__cause__ = error
     return Blocked(blocked)
 

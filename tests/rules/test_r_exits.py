@@ -11,7 +11,12 @@ from tests.rules.conftest import PATIENCE_S
 
 
 class Leaving(BaseException):
-    """Neither an error nor a signal of Python's own."""
+    """Neither an error nor a signal of Python's own, and it cannot even be told."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("not to be told")
+
+    __str__ = __repr__
 
 
 @pytest.mark.parametrize("leaving", [SystemExit, Leaving])
