@@ -314,7 +314,13 @@ class Flow:
         limit: int = 100,
         cursor: str | None = None,
     ) -> RunList:
-        """Runs, newest first, a page at a time; `.cursor` of one page is where the next begins."""
+        """Runs, newest first, a page at a time; `.cursor` of one page is where the next begins.
+
+        Raises:
+            ConfigurationError: there is no such status.
+        """
+        if status is not None and status not in list(RunStatus):
+            raise ConfigurationError(f"runs(status={status!r}): write one of {', '.join(RunStatus)}")
         name = task.id if isinstance(task, Runnable) else task
         query = RunQuery(None if status is None else RunStatus(status), name, tag)
         page = self.engine.storage.list_runs(query, cursor, limit)
