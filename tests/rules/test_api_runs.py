@@ -81,7 +81,7 @@ class TestRuns:
 
     def test_wrong_queries_are_refused(self, flow: Flow) -> None:
         """api.md: a status that does not exist, or a cursor from elsewhere, is an error that names it."""
-        with pytest.raises(ConfigurationError, match="finished-ish.* pending, running, .*cancelled"):
+        with pytest.raises(ConfigurationError, match=r"finished-ish.* pending, running, .*cancelled"):
             flow.runs(status="finished-ish")
         with pytest.raises(flowkit.FlowkitError):
             flow.runs(cursor="from elsewhere")
