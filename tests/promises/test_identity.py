@@ -25,6 +25,7 @@ from flowkit import (
     gather,
     now,
     rng,
+    sequencer,
     sleep,
     step,
     task,
@@ -185,6 +186,25 @@ def test_branches_of_all_kinds(harness: Harness) -> None:
     ]
     keys = [entry.key for entry in run.journal if entry.name == "save"]
     assert len(keys) == len(set(keys)) == 6
+
+
+def test_branches_of_a_sequencer(harness: Harness, colour: Colour) -> None:
+    """I1: those of `parallel` have numbers of their own as well, whoever is first."""
+
+    @colour.step
+    def write(page: str) -> str:
+        return f"{page}+"
+
+    twice = sequencer("writes-twice").then(write).then(write)
+    both = sequencer("writes-both").parallel(
+        {"x": (lambda page: f"{page}x", twice), "y": (lambda page: f"{page}y", twice)}
+    )
+    harness.delay(write, "1h", times=1, when=lambda page: page == "ax")
+    harness.crash(write, at="after_effect", when=lambda page: page == "ax+")
+    run = harness.run(both, "a")
+    assert run.output == {"x": "ax++", "y": "ay++"}
+    keys = [entry.key for entry in run.journal if entry.name == "write"]
+    assert len(keys) == len(set(keys)) == 4
 
 
 # ---- I2: whose call it is -------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flowkit import RunConflict, RunFinished, RunNotFound, RunStatus, step, task
+from flowkit import RunConflict, RunFinished, RunNotFound, RunRolledBack, RunStatus, step, task
 from flowkit.registry import tasks
 from flowkit_testing import Harness
 from flowkit_testing.faults import Outcome
@@ -200,6 +200,33 @@ def test_a_retry_survives_its_crash(harness: Harness, colour: Colour) -> None:
     harness.clock.advance("1m")
     assert run.output == "paid"
     run.assert_calls(pay=3)
+
+
+def test_what_did_something_about_its_failure(harness: Harness, colour: Colour) -> None:
+    """X2: is not reopened: going on behind what was recorded after the failure would contradict it."""
+
+    @colour.step(attempts=1)
+    def pay() -> str:
+        return "paid"
+
+    @colour.step
+    def apologise() -> None:
+        pass
+
+    @colour.task
+    def shop() -> Body[str]:
+        try:
+            return (yield pay())
+        except OSError:
+            yield apologise()
+            raise
+
+    harness.fail("pay", error=OSError("no money"), times=1)
+    run = harness.run(shop)
+    with pytest.raises(RunRolledBack):
+        harness.flow.retry(run.run_id)
+    assert run.status is RunStatus.FAILED
+    run.assert_calls(pay=1, apologise=1)
 
 
 # ---- X3 -------------------------------------------------------------------------------------------------------------
