@@ -23,7 +23,7 @@ from flowkit import (
     wait_for_work,
     work,
 )
-from flowkit.entries import Phase
+from flowkit.entries import Kind, Phase
 from flowkit_testing import Harness
 from flowkit_testing.faults import AT, At
 from tests.rules.colours import Body, Colour
@@ -606,6 +606,7 @@ def test_the_loser_of_a_race_is_undone(harness: Harness) -> None:
     assert undone == ["slow flight"]
     run.assert_compensated(["slow"])
     assert [entry.name for entry in run.journal if entry.kind == "step"] == ["fast", "slow"]
+    assert [entry.name for entry in run.journal if entry.kind == Kind.CHOICE] == ["race"]
 
 
 def test_a_loser_that_dies_with_its_process(harness: Harness) -> None:
@@ -644,12 +645,10 @@ def test_a_race_at_every_crash(harness: Harness) -> None:
     async def cancel(what: str) -> None:
         pass
 
-    @task
-    async def travels() -> object:
-        return await sequencer("race").race([book, book]).aio("flight")
-
-    found = harness.explore(travels, budget=120)
+    race = sequencer("race-of-two").race([book, book])
+    found = harness.explore(race, "flight", budget=120)
     assert found.safe, found.smallest
+    assert harness.run(race, "flight").output == "flight"
 
 
 def test_a_late_completion_is_undone(harness: Harness) -> None:
