@@ -545,6 +545,8 @@ def test_compensation_by_hand(harness: Harness, colour: Colour) -> None:
     assert type(run.error) is OSError
     run.assert_calls(("book", 1), ("pay", 1), ("refund#1", 1), ("refund#2", 2))
     assert not [entry for entry in run.journal if entry.phase == Phase.ATTEMPT]
+    with pytest.raises(RunRolledBack):
+        harness.flow.retry(run.run_id)
 
 
 # ---- G5 -------------------------------------------------------------------------------------------------------------
