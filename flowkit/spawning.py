@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ from flowkit.documents import ReplyTo, result_json
 from flowkit.effects import Operation
 from flowkit.engine import Engine
 from flowkit.entries import Kind
-from flowkit.errors import NotAllowedInStep, WrongColour
+from flowkit.errors import NotAllowedInStep, UsageError, WrongColour
 from flowkit.frozen import frozen
 from flowkit.journal import Past
 from flowkit.kinship import child_run_id, reply_id
@@ -39,6 +40,8 @@ from flowkit.operations import instead, remember_undo
 from flowkit.records import Grant, NewRun
 from flowkit.registry import TaskSpec
 from flowkit.run import Child, Frame, Run
+
+FRAMES_TO_SPARE = 200  # of Python's recursion limit, for a task that is called in place, its steps and what they call
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
@@ -106,9 +109,23 @@ def _child_operation(frame: Frame, key: str, digest: str, start: Start) -> Opera
     other = instead(run, frame.scope, frame.scope.saga, Kind.CHILD, key, spec.id)
     if other is not None:
         return other
+    _refuse_without_stack(spec.id)
     make = functools.partial(_child_run, run, key, start, engine_of(run).grant())
     call = ChildCall(key, digest, spec.hint, make, spec.undo, start.args, start.kwargs, frame.scope.saga)
     return child_operation(run, frame.scope, call)
+
+
+def _refuse_without_stack(task_id: str) -> None:
+    """A recursion that ended inside of flowkit would leave a run that nobody lets go of; so it ends here."""
+    limit, frame, depth = sys.getrecursionlimit(), sys._getframe(), 0  # noqa: SLF001  # as `traceback` does
+    while (caller := frame.f_back) is not None:
+        frame, depth = caller, depth + 1
+    if depth + FRAMES_TO_SPARE > limit:
+        raise UsageError(
+            f"task {task_id!r} is called in a task that is called in a task, and so on, {depth} frames deep, which "
+            f"Python's recursion limit of {limit} leaves no room for. Call its trigger_and_wait(...), which takes no "
+            "stack"
+        )
 
 
 def _child_run(run: Run, key: str, start: Start, grant: Grant | None) -> NewRun:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import flowkit
-from flowkit import Flow, NonRetryable, RunStatus, step, task
+from flowkit import Flow, NonRetryable, RunStatus, UsageError, step, task
 from flowkit.durations import Duration
 from tests.rules.colours import Body, Colour
 from tests.rules.conftest import PATIENCE_S, Crash, FakeClock, Store, crash_once, eventually
@@ -39,6 +39,23 @@ class TestChildren:
         assert {header.parent for header in headers} == {"p"}
         assert {header.status for header in headers} == {RunStatus.SUCCEEDED}
         assert sorted(flow.handle(header.run_id).result() for header in headers) == [2, 3]
+
+    def test_too_deep_is_told(self, working: Flow) -> None:
+        """E3: before Python's recursion limit ends it anywhere; triggered, tasks go as deep as they like."""
+
+        @task
+        def called(more: int) -> int:
+            return 1 + called(more - 1) if more else 0
+
+        @task
+        def triggered(more: int) -> int:
+            return 1 + triggered.trigger_and_wait(more - 1).unwrap() if more else 0
+
+        assert working.run(called, 30) == 30
+        with pytest.raises(UsageError, match=r"recursion limit.*trigger_and_wait"):
+            working.run(called.options(run_id="deep"), 300)
+        assert working.handle("deep").status() is RunStatus.FAILED
+        assert working.run(triggered, 100) == 100
 
     def test_ids_follow_from_the_parent(self, memory: Store, disk: Store, colour: Colour) -> None:
         """E3: a child's id follows from its parent's run and the call, so two machines agree on it."""
