@@ -57,6 +57,15 @@ def test_page(page: Path, namespace: dict[str, object]) -> None:
     evaluate(document)
 
 
+def test_names_are_taken_once() -> None:
+    """A sequencer of a test that is not collected yet would keep its name from an example that runs after it."""
+    begun = re.compile(r"""\b(?:begin|sequencer|named)\(\s*f?"([^"{]+)""")
+    pages = {name for page in PAGES for name in begun.findall(page.read_text())}
+    tests = {name for file in (ROOT / "tests").rglob("*.py") for name in begun.findall(file.read_text())}
+
+    assert pages & tests == set()
+
+
 def test_reference_is_complete() -> None:
     """Every public name has its place in the reference, by itself or with all of its module."""
     reference = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))

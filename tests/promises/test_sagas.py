@@ -603,7 +603,7 @@ def test_the_loser_of_a_race_is_undone(harness: Harness) -> None:
     async def cancel_fast(booked: str) -> None:
         undone.append(booked)
 
-    run = harness.run(sequencer("race").race([slow, fast]), "flight")
+    run = harness.run(sequencer("first-flight").race([slow, fast]), "flight")
     assert run.output == "fast flight"
     assert undone == ["slow flight"]
     run.assert_compensated(["slow"])
