@@ -32,41 +32,52 @@ class TlsFront:
         self.port: int = self._listener.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._closed = False
         self._threads[0].start()
 
     def close(self) -> None:
         """Hang up on everyone."""
-        for each in (self._listener, *self._sockets):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+        with self._lock:
+            self._closed = True
+            open_ = [self._listener, *self._sockets]
+        for each in open_:
+            _hang_up(each)
         for thread in self._threads:
             thread.join(10)
+        self._listener.close()
 
     def _accept(self) -> None:
-        while True:
-            try:
+        with contextlib.suppress(OSError):
+            while True:
                 plain, _ = self._listener.accept()
-            except OSError:
-                return
-            self._start(self._serve, plain)
+                self._start(self._serve, plain)
 
-    def _start(self, target: object, *args: object) -> None:
+    def _start(self, target: object, *args: object) -> threading.Thread:
         assert callable(target)
         thread = threading.Thread(target=target, args=args, daemon=True)
         self._threads.append(thread)
         thread.start()
+        return thread
 
     def _serve(self, plain: socket.socket) -> None:
-        try:
-            near = self._context.wrap_socket(plain, server_side=True)
-        except (OSError, ssl.SSLError):  # it was not convinced, or not convincing
-            plain.close()
-            return
-        far = socket.create_connection(("127.0.0.1", self._port))
-        self._sockets += [near, far]
-        self._start(_pass_on, far, near, self._renamed)
-        _pass_on(near, far, {})
+        """Whoever opens a socket closes it; `close` ends what is said on it."""
+        with plain, self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False) as near:
+            self._open(near)
+            with contextlib.suppress(OSError):  # it was not convinced, or not convincing
+                near.do_handshake()
+                with socket.create_connection(("127.0.0.1", self._port)) as far:
+                    self._open(far)
+                    back = self._start(_pass_on, far, near, self._renamed)
+                    _pass_on(near, far, {})
+                    back.join()
+
+    def _open(self, socket_: socket.socket) -> None:
+        with self._lock:
+            self._sockets.append(socket_)
+            closed = self._closed
+        if closed:
+            _hang_up(socket_)
 
     def __enter__(self) -> Self:
         return self
@@ -88,8 +99,12 @@ def _pass_on(source: socket.socket, sink: socket.socket, renamed: Mapping[bytes,
                 data = data.replace(plain, front)  # small answers, which come in one piece
             sink.sendall(data)
     for each in (source, sink):
-        with contextlib.suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
+        _hang_up(each)
+
+
+def _hang_up(socket_: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        socket_.shutdown(socket.SHUT_RDWR)
 
 
 class Certificates:
