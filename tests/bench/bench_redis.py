@@ -103,6 +103,7 @@ def pair() -> Iterator[Pair]:
     """Both at once, so that one is measured beside the other."""
     with Server(appendonly="yes") as full, Server(appendonly="yes") as fresh:
         fill(full, FINISHED)
+        rest(full)
         yield Pair(full, fresh)
 
 
@@ -140,6 +141,16 @@ def fill(server: Server, number: int) -> None:
             copy = client.register_script(_FILL)
             for begin in range(0, number, 500):
                 copy(keys=[shard.own], args=[begin, 500, entry, header])
+
+
+def rest(server: Server) -> None:
+    """Wait until the server no longer rewrites its log, which it begins as that grows, and which takes a core."""
+    with contextlib.closing(redis.Redis(port=server.port, protocol=2)) as client:
+        while True:
+            found = client.info("persistence")
+            if not found["aof_rewrite_in_progress"] and not found["aof_rewrite_scheduled"]:
+                return
+            time.sleep(0.2)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -265,6 +276,7 @@ def test_trigger_to_first_step(pair: Pair, benchmark: BenchmarkFixture, judge: J
     ):
 
         def took(flow: Flow) -> float:
+            time.sleep(0.005)  # the workers are idle again
             began = perf_counter()
             flow.start(triggered).result(timeout=60)
             return _firsts[-1] - began
@@ -277,15 +289,26 @@ def test_trigger_to_first_step(pair: Pair, benchmark: BenchmarkFixture, judge: J
         rounds: list[tuple[float, float, float]] = []
 
         def all_three() -> None:
-            rounds.append((took(full), took(fresh), pushed()))
-            time.sleep(0.005)  # the workers are idle again
+            if len(rounds) % 2:  # whoever comes second finds the processor warmer
+                here = took(fresh)
+                rounds.append((took(full), here, pushed()))
+            else:
+                rounds.append((took(full), took(fresh), pushed()))
 
-        pedantic(benchmark, all_three, rounds=600, warm_up=20)
+        pedantic(benchmark, all_three, rounds=BLOCKS * A_BLOCK, warm_up=20)
     beside, alone, push = (list(column) for column in zip(*rounds[20:], strict=True))
     for name, at in (("p50", 49), ("p99", 98)):
-        here, there = quantiles(alone, n=100)[at], quantiles(beside, n=100)[at]
-        judge(f"trigger to first step, {name}", Samples([here], [median(push)]))
-        judge(f"trigger to first step, {name}, beside a million", Samples([there], [here]))
+        here, there = of_blocks(alone, at), of_blocks(beside, at)
+        judge(f"trigger to first step, {name}", Samples(here, [median(push)] * BLOCKS))
+        judge(f"trigger to first step, {name}, beside a million", Samples(there, here))
+
+
+BLOCKS, A_BLOCK = 5, 150
+
+
+def of_blocks(times_s: list[float], at: int) -> list[float]:
+    """A percentile of each block of rounds: that of all would be the fault of whoever took the machine for a moment."""
+    return [quantiles(times_s[n * A_BLOCK : (n + 1) * A_BLOCK], n=100)[at] for n in range(BLOCKS)]
 
 
 @step
