@@ -7,25 +7,23 @@ import contextvars
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Any
 
-from attrs import define, field
+from attrs import field
 
 from flowkit.effects import Outcome, Raised, Returned
 from flowkit.frozen import frozen
 from flowkit.lines import Scope, UndoScope
-from flowkit.quiescence import Outlook, TimeLimit, look
+from flowkit.quiescence import Outlook, look
 from flowkit.reasons import Detached, Reason, Suspended, Unwind
+from flowkit.replayed_limits import ReplayedLimits
 from flowkit.run import Frame, Run, current
 
 SETTLE_TURNS = 20  # turns of the loop after which a delivery's consequences count as done, however busy the loop is
 LINGER_S = 30.0  # how long a body may wait for something of its own (raw I/O) beside parked operations
 LOOK_AGAIN_S = 0.05
-MOST_LIMITS = 10_000  # that a replay lets pass in a row, on the way to one recorded outcome
-LOOK_AT_LEAST_S = (
-    1.0  # however long nothing has moved; in virtual time, where only the loop moves anything, not even so
-)
+LOOK_AT_LEAST_S = 1.0  # however long nothing has moved; not in virtual time, where only the loop moves anything
 
 
 @frozen
@@ -35,15 +33,6 @@ class _Wait:
     scope: Scope = field(eq=False)
     wake_at_ms: int | None
     arrivals: int | None  # how many messages must have come, counted as the mailbox does
-
-
-@define(eq=False)
-class _Next:
-    """The recorded outcome that is to be delivered next, and how many time limits have passed on the way to it."""
-
-    position: int
-    key: str
-    passed: int = 0
 
 
 class AsyncBody:
@@ -72,7 +61,7 @@ class AsyncBody:
         self._settling = False
         self._checking = False
         self._linger_until: float | None = None
-        self._next: _Next | None = None
+        self._limits = ReplayedLimits(self.loop, run.journal)
 
     # ---- running the body -------------------------------------------------------------------------------------
 
@@ -123,11 +112,7 @@ class AsyncBody:
                 _resolve(future)
             for future in self._parked:
                 future.cancel()
-            try:
-                await asyncio.wait(set(self._tasks), timeout=wait_s)
-            except asyncio.CancelledError as error:
-                self.run.stop(Detached(error))
-            wait_s = self._longer(wait_s)
+            wait_s = await self._wait_for(self._tasks, wait_s)
 
     def unwind(self, _reason: Reason) -> None:
         """Take the body off the stack by cancelling its root; safe from any thread."""
@@ -165,14 +150,14 @@ class AsyncBody:
         wait_s = LOOK_AGAIN_S
         while self._branches:
             self._check_soon()
-            try:
-                await asyncio.wait(set(self._branches), timeout=wait_s)
-            except asyncio.CancelledError as error:
-                self.run.stop(Detached(error))
-            wait_s = self._longer(wait_s)
+            wait_s = await self._wait_for(self._branches, wait_s)
 
-    def _longer(self, wait_s: float) -> float:
-        """The next wait before looking again."""
+    async def _wait_for(self, tasks: Iterable[asyncio.Task[object]], wait_s: float) -> float:
+        """Wait until they have ended, or for so long; returns for how long to wait the next time."""
+        try:
+            await asyncio.wait(set(tasks), timeout=wait_s)
+        except asyncio.CancelledError as error:
+            self.run.stop(Detached(error))
         return wait_s * 2 if self.run.clock.virtual else min(wait_s * 2, LOOK_AT_LEAST_S)
 
     async def settle(self, saga: UndoScope) -> None:
@@ -367,7 +352,9 @@ class AsyncBody:
         still = len(self._parked) + len(self._gated) + len(self._turns)
         if self.run.reason is not None or self._settling or not still or still < self.active:
             return
-        lines = [task for task in (self.root, *self._branches) if task is not None and not task.done()]
+        lines = {task: prefix for task, prefix in self._branches.items() if not task.done()}
+        if self.root is not None and not self.root.done():
+            lines[self.root] = ""
         if not lines:
             return
         if self._gated and not self._due:  # the replay is over: they are about to start
@@ -379,11 +366,13 @@ class AsyncBody:
             return
         if self.run.closing is not None:
             self.run.stop(Detached(self.run.closing))
-        elif not self._go_on_with_replay(ours):
+        elif not self._go_on_with_replay(lines, ours):
             self._wake_or_let_go(outlook)
 
-    def _go_on_with_replay(self, ours: Collection[asyncio.Future[Any]]) -> bool:
-        if limit := self._limit_that_passed(ours):
+    def _go_on_with_replay(
+        self, lines: Mapping[asyncio.Task[object], str], ours: Collection[asyncio.Future[Any]]
+    ) -> bool:
+        if self._gated and (limit := self._limits.passed(self._due[0], lines, ours, self._gated)) is not None:
             limit.pass_now()
             self._begin_settling()
         elif self._turns:  # calls with keys of their own may come in another order: the earliest of those that came
@@ -399,31 +388,6 @@ class AsyncBody:
             self._wake_parked()  # E2: it came with the answer to a commit of a line beside them
         elif not outlook.limited_until(self.loop.time() + LINGER_S) or self._lingered():
             self.run.stop(self._suspension())
-
-    def _limit_that_passed(self, ours: Collection[asyncio.Future[Any]]) -> TimeLimit | None:
-        """I4: the time limit of the body's own that led to what is recorded next, where nothing else can have done so.
-
-        It is the soonest around what is held back, of the line that is to make the next recorded call. What a retry of
-        the run has reopened is held back although it did end, but no line calls anything after what failed it.
-        """
-        if not self._gated:
-            return None
-        position, found = self._due[0], self._next
-        if found is None or found.position != position:
-            found = self._next = _Next(position, self.run.journal.key_at(position))
-        limit = look(self.loop, self._lines_of(found.key), ours, self._gated).limit_of_held()
-        if limit is None or found.passed >= MOST_LIMITS:  # then it is not on the way there
-            return None
-        found.passed += 1
-        return limit
-
-    def _lines_of(self, key: str) -> list[asyncio.Task[object]]:
-        """The innermost line whose call has this key, with those that go on beside it."""
-        lines = {task: prefix for task, prefix in self._branches.items() if key.startswith(prefix)}
-        if self.root is not None and not self.root.done():
-            lines[self.root] = ""
-        innermost = max(lines.values(), key=len, default="")
-        return [task for task, prefix in lines.items() if prefix == innermost]
 
     def _lingered(self) -> bool:
         """True once a body that waits for something of its own has had its time."""

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Mapping
 
 from flowkit.codec import Json
-from flowkit.codec.errors import live_error
 from flowkit.documents import ReplyTo, encode_error, encode_value
 from flowkit.effects import End, Operation, Outcome, Pause, Raised, Record, Reload, RunBody
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase, encode
@@ -178,9 +177,8 @@ def _failed(run: Run, call: BodyCall, error: Exception) -> Operation[Ending | No
         delay = delay_after(run.policy, error, attempt, run.seed)
         if delay is not None:
             now_ms = run.clock.now_ms()
-            recorded, _ = live_error(run.codec, error, run.max_error_bytes)
             retry_at_ms = now_ms + round(delay * 1000)
-            entry = attempt_entry(Kind.RUN, RUN_KEY, run.task_id, now_ms, attempt, retry_at_ms, recorded)
+            entry = attempt_entry(Kind.RUN, RUN_KEY, run.task_id, now_ms, attempt, retry_at_ms, run.recorded(error))
             yield Record(Kind.RUN, Phase.ATTEMPT, run.task_id, RUN_KEY, (encode(run.codec, entry),))
             return None
         if run.journal.uncalled:  # I3, G1: a rollback could not build the undos of what this body did not call
@@ -208,7 +206,7 @@ def _finish_error(run: Run, call: BodyCall, status: RunStatus, error: BaseExcept
     """End as failed or cancelled. The entry says which operations a retry would run again (rule X2)."""
     if not isinstance(error, Exception):
         error = RunCancelled(f"run {run.id!r} was cancelled")
-    recorded, _ = live_error(run.codec, error, run.max_error_bytes)
+    recorded = run.recorded(error)
     again: Json = None if run.handled else list(run.fresh_failures)
     if run.failed_undos:  # G2: a retry runs only what is left
         again = list(run.failed_undos)
@@ -259,10 +257,8 @@ def _stop(run: Run, call: BodyCall, reason: Reason) -> Operation[Ending]:
             then = Suspend(wake_at_ms, inbox, cancel_seen=heard)
             yield End(run.task_id, then, (*_begun(run), *_waiting(run)))
         case Blocked(error=error):
-            recorded, _ = live_error(
-                run.codec, error if isinstance(error, RunBlocked) else RunBlocked(str(error)), run.max_error_bytes
-            )
-            yield End(run.task_id, Block(encode_error(run.codec, recorded)))
+            blocked = error if isinstance(error, RunBlocked) else RunBlocked(str(error))
+            yield End(run.task_id, Block(encode_error(run.codec, run.recorded(blocked))))
         case Detached():
             yield End(run.task_id, Yield(), _begun(run))
         case Revoked() | RollingBack():

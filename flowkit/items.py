@@ -9,7 +9,6 @@ from itertools import count
 
 from flowkit.calls import refuse_foreign_task
 from flowkit.codec import Json
-from flowkit.codec.errors import live_error
 from flowkit.drivers import drive
 from flowkit.effects import Operation, Post
 from flowkit.entries import Entry, Kind, Phase
@@ -123,8 +122,7 @@ def report_failed_work(run: Run, scope: Scope, name: str, error: Exception) -> N
 
 
 def _report_operation(run: Run, key: str, name: str, error: Exception) -> Operation[None]:
-    recorded, _ = live_error(run.codec, error, run.max_error_bytes)
-    data: Json = {"work": name, "error": recorded}
+    data: Json = {"work": name, "error": run.recorded(error)}
     entry = Entry(Kind.ITEM, Phase.DONE, key, STEP_ERROR, run.clock.now_ms(), "", data)
     yield Post(entry.kind, entry.phase, STEP_ERROR, key, (encode_within_cap(run, entry),))
 

@@ -175,10 +175,6 @@ class Journal:
             self.uncalled -= 1
         return past
 
-    def key_at(self, position: int) -> str:
-        """The key of the operation whose latest entry is at a position."""
-        return next(past.key for past in self.past.values() if past.position == position)
-
     def check_all_called(self) -> None:
         """Hold a body that has returned against the record.
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 from attrs import evolve, field
 
 from flowkit.codec import Json
-from flowkit.codec.errors import error_from_json, live_error
+from flowkit.codec.errors import error_from_json
 from flowkit.digest import ArgumentDigest
 from flowkit.effects import Invoke, Operation, Pause, Record, Returned
 from flowkit.entries import Entry, Kind, Phase, encode, encode_done
@@ -225,7 +225,7 @@ def _try_later(
     """Record a failed attempt with the time of the next one, and wait for it (rule R2)."""
     now_ms = run.clock.now_ms()
     retry_at_ms = now_ms + round(delay * 1000)
-    recorded, _ = live_error(run.codec, error, run.max_error_bytes)
+    recorded = run.recorded(error)
     entry = attempt_entry(call.spec.kind, call.key, call.spec.name, now_ms, attempt, retry_at_ms, recorded, call.digest)
     entry = evolve(entry, took_ms=now_ms - began_ms)
     yield _record(run, entry)
@@ -256,7 +256,7 @@ def fail_operation(
     """Record a final failure and raise it as every replay will (rules R3, D6)."""
     if isinstance(error, StopIteration | StopAsyncIteration):  # Python lets neither out of a generator or coroutine
         error = StepError(f"{kind} {name!r} raised {error!r}", f"builtins:{type(error).__name__}", str(error))
-    recorded, live = live_error(run.codec, error, run.max_error_bytes)
+    recorded, live = run.live_error(error)
     data: Json = {"error": recorded, "attempts": attempts}
     now_ms = run.clock.now_ms()
     entry = Entry(kind, Phase.FAILED, key, name, now_ms, digest, data, 0 if began_ms is None else now_ms - began_ms)

@@ -89,11 +89,12 @@ class _Walk:
 
     def limited_by(self, handle: asyncio.TimerHandle) -> Hang | None:
         """What hangs on the task or the future that this timer would wake, if it is one of those seen."""
-        # The names with an underscore are asyncio's own.
-        owner = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]  # noqa: SLF001
+        timer: Any = handle
+        owner = getattr(timer._callback, "__self__", None)  # noqa: SLF001  # there is no public way to ask
         if isinstance(owner, asyncio.Timeout):
-            return self.seen.get(owner._task)  # type: ignore[attr-defined]  # noqa: SLF001
-        args: Sequence[Any] = handle._args  # noqa: SLF001
+            limit: Any = owner
+            return self.seen.get(limit._task)  # noqa: SLF001  # nor here
+        args: Sequence[Any] = timer._args  # noqa: SLF001  # nor here
         return self.timed.pop(args[0], None) if args and isinstance(args[0], asyncio.Future) else None
 
     def of(self, future: _Future | None, depth: int = 0) -> Hang:

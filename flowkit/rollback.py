@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from attrs import evolve
 
 from flowkit.codec import Json
-from flowkit.codec.errors import error_from_json, live_error
+from flowkit.codec.errors import error_from_json
 from flowkit.digest import ArgumentDigest
 from flowkit.effects import Operation, Record
 from flowkit.entries import RUN_KEY, Entry, Kind, Phase
@@ -67,9 +67,7 @@ def rollback_operation(
 def _record(run: Run, key: str, name: str, cause: BaseException, undos: list[Undo]) -> Record:
     """The rollback is recorded before it begins, with its cause and its list (rule G3)."""
     cancelled = not isinstance(cause, Exception)
-    error, _ = live_error(
-        run.codec, RunCancelled(f"run {run.id!r} was cancelled") if cancelled else cause, run.max_error_bytes
-    )
+    error = run.recorded(RunCancelled(f"run {run.id!r} was cancelled") if cancelled else cause)
     data: dict[str, Json] = {"cause": error, "cancelled": cancelled, "undos": [undo.key for undo in undos]}
     if isinstance(cause, CompensationFailed):  # of a scope inside this one: what it has left
         left = [key for key, failure in run.failed_undos.items() if any(failure is each for each in cause.exceptions)]

@@ -20,7 +20,7 @@ from attrs import define, field
 
 from flowkit.changes import Change, Writer
 from flowkit.clock import Clock
-from flowkit.codec import Codec
+from flowkit.codec import Codec, Json, live_error
 from flowkit.committer import Committer
 from flowkit.effects import ChildAnswer, Effect, Inquire, Standing
 from flowkit.errors import LeaseLost
@@ -233,10 +233,13 @@ class Run:
     refused: int = 0  # calls that were made while it was being unwound
     ambient: BaseException | None = None  # what was being handled around the body when it started
 
-    @property
-    def max_error_bytes(self) -> int:
-        """The largest record of an error: what is stored around it needs room too."""
-        return self.max_value_bytes // 2
+    def live_error(self, error: BaseException) -> tuple[Json, BaseException]:
+        """What to record of an error, and what a replay will raise for it (rule D6)."""
+        return live_error(self.codec, error, self.max_value_bytes // 2)  # what is stored around it needs room too
+
+    def recorded(self, error: BaseException) -> Json:
+        """What to record of an error."""
+        return self.live_error(error)[0]
 
     def rewind(self, journal: Journal) -> None:
         """Get ready to run the body from its start."""

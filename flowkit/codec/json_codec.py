@@ -70,12 +70,13 @@ class JsonCodec:
 
     def to_json(self, value: object, hint: object = Any) -> Json:
         """The value as a JSON document that shares nothing with it."""
+        encode: Callable[[object], Json]
         try:
             encode = self._encoders[hint]
         except TypeError:  # an annotation that cannot be hashed
             encode = self._plans.plan(hint).encode
         try:
-            return encode(value)  # type: ignore[no-any-return]  # Json
+            return encode(value)
         except Unencodable as error:
             path, what = find_path(value, error.value), describe(error.value)
             raise SerializationError(f"{path}: {what} {error.reason}; {remedy(error.value)}") from None

@@ -58,7 +58,7 @@ class StepFault:
 
     def plan(self, moment: Moment, effect: Invoke) -> Invoke:
         """The attempt as it will be."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of fault says it; nothing makes a bare one
 
     def __str__(self) -> str:
         return f"{type(self).__name__.lower()}({str(self.which)!r}{_told(self.when)})"

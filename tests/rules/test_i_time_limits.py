@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flowkit import RunStatus, aio, async_body, step, task
+from flowkit import RunStatus, aio, replayed_limits, step, task
 from flowkit_testing import Harness
 
 
@@ -190,7 +190,7 @@ class TestWhatIsNotOver:
 
     def test_code_that_goes_another_way(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
         """I3: a body that goes from one time limit to the next and never comes to what is recorded is blocked."""
-        monkeypatch.setattr(async_body, "MOST_LIMITS", 20)
+        monkeypatch.setattr(replayed_limits, "MOST_LIMITS", 20)
         changed = list[bool]()
 
         @step

@@ -41,7 +41,7 @@ class StorageSuite:
 
     def make_storage(self, tmp_path: Path) -> Storage:
         """Make a storage with nothing in it, not opened yet."""
-        raise NotImplementedError
+        raise NotImplementedError  # the storage's own tests say it
 
     def reopen(self, storage: Storage) -> Storage:
         """Close a storage and give an opened one on the same data. A storage in files should make a new object."""

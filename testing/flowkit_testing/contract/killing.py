@@ -23,7 +23,7 @@ class Killing(StorageSuite):
 
     def elsewhere(self, storage: Storage) -> tuple[str, ...]:
         """Tell how another process opens the same data: `"module:callable"`, and what it is called with, as text."""
-        raise NotImplementedError
+        raise NotImplementedError  # the storage's own tests say it
 
     @pytest.mark.parametrize("turns", [0, 1, 6])
     def test_a_writer_is_killed(self, storage: Storage, turns: int) -> None:

@@ -33,7 +33,7 @@ class StorageMachine(RuleBasedStateMachine):
 
     def side_by_side(self) -> SideBySide:
         """Make and open the storage under test and the oracle."""
-        raise NotImplementedError
+        raise NotImplementedError  # what `storage_machine` makes says it
 
     def teardown(self) -> None:
         """Close both."""
