@@ -43,3 +43,12 @@ def outcome_on_thread(call: Callable[[], object], name: str) -> asyncio.Future[O
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(body,), name=name, daemon=True).start()
     return future
+
+
+def loop_is_running() -> bool:
+    """Whether an event loop runs on this thread: another one cannot then, and whatever blocks holds it up."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -16,6 +16,7 @@ from flowkit.client import Client
 from flowkit.clock import Clock, FollowingClock
 from flowkit.codec import Codec
 from flowkit.committer import Committer
+from flowkit.daemons import loop_is_running
 from flowkit.drivers import drive, drive_async
 from flowkit.effects import ChildAnswer
 from flowkit.errors import RunBlocked, WrongColour
@@ -72,7 +73,7 @@ class Engine(Client):
         """Advance a claimed run on this thread as far as it goes."""
         spec = tasks.find(start.task)
         if spec is not None and spec.is_async:
-            if _loop_is_running():
+            if loop_is_running():
                 raise WrongColour(
                     f"task {start.task!r} is async and an event loop runs in this thread: await it, or "
                     "`await flow.aio.run(...)`"
@@ -196,11 +197,3 @@ def _unknown_task(task_id: str) -> TaskSpec:
     raise RunBlocked(
         f"task {task_id!r} is not known in this process: import the module that defines it before resuming its runs"
     )
-
-
-def _loop_is_running() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

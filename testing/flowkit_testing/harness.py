@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import difflib
-import threading
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from flowkit import Flow
 from flowkit.active import in_context
-from flowkit.durations import Duration, seconds
+from flowkit.daemons import loop_is_running
+from flowkit.durations import Duration
 from flowkit.memory import MemoryStorage
 from flowkit.operations import StepSpec
 from flowkit.recording import read
@@ -23,41 +23,27 @@ from flowkit.rehearsal import Rehearsal, rehearse
 from flowkit.run import current
 from flowkit.storage import Storage
 from flowkit.tasks import Runnable
-from flowkit_testing import faults
 from flowkit_testing.budget import Budget
 from flowkit_testing.exploration import Exploration
 from flowkit_testing.explorer import Explorer
 from flowkit_testing.fake_clock import FakeClock
-from flowkit_testing.faults import (
-    AT,
-    OUTCOMES,
-    At,
-    Delay,
-    Fail,
-    Mock,
-    StorageFault,
-    Strike,
-    Timeout,
-    When,
-)
 from flowkit_testing.for_real import confirm_for_real, replay_for_real
 from flowkit_testing.injector import Injector
+from flowkit_testing.injuries import Injuries
 from flowkit_testing.lab import Lab
 from flowkit_testing.namespace import Namespace
+from flowkit_testing.off_loop import on_thread
 from flowkit_testing.plan import DEFAULT_FAULTS, Kind, check_events, check_failing, check_faults
 from flowkit_testing.points import schedule_of
-from flowkit_testing.process import OF_THE_TEST, Moment
+from flowkit_testing.process import OF_THE_TEST
 from flowkit_testing.real import RealTier
 from flowkit_testing.regressions import Regressions
 from flowkit_testing.report import RunReport
 from flowkit_testing.subject import Subject, World
-from flowkit_testing.trace import What
-from flowkit_testing.which import StepRef, which
 
 P = ParamSpec("P")
 R = TypeVar("R")
 _T = TypeVar("_T")
-_STORAGE_OPERATIONS = frozenset({"submit", "claim", "commit", "renew", "send", "load", "list_runs", "stats", "purge"})
 
 
 class SwallowedWarning(UserWarning):
@@ -68,7 +54,7 @@ class FaultNeverFired(AssertionError):
     """A fault was asked for and never happened: the test did not test what it says."""
 
 
-class Harness:
+class Harness(Injuries):
     """What a test uses to run tasks and to injure them. Made by the fixture `harness`.
 
     Args:
@@ -98,8 +84,8 @@ class Harness:
         self._regressions = regressions
         self._real = real
         self._only = None if replay is None else schedule_of(replay)
-        self._faults = Injector(always_replay=always_replay)
-        self._lab = Lab(storage, self._faults)
+        faults = Injector(always_replay=always_replay)
+        super().__init__(faults, Lab(storage, faults))
         self._working = False
         self.explorations: list[Exploration] = []
         self.flow: Flow = self._lab.start_process(OF_THE_TEST).flow
@@ -255,92 +241,6 @@ class Harness:
         """A run by its id, such as one that a task has triggered."""
         return RunReport(self._lab, run_id)
 
-    # ---- faults in steps --------------------------------------------------------------------------------------
-
-    def fail(
-        self,
-        step: StepRef,
-        error: BaseException | type[BaseException] = RuntimeError,
-        times: int | None = None,
-        *,
-        when: When | None = None,
-    ) -> None:
-        """Attempts of a step raise instead of running its body.
-
-        Args:
-            step: its name, `"name#2"` for its second call in a run (of calls made at once: the second to begin),
-                `"name[key]"`, the step, or its function.
-            error: what they raise.
-            times: how many attempts; None: every one.
-            when: only attempts whose arguments it is true of.
-        """
-        if not (isinstance(error, BaseException) or (isinstance(error, type) and issubclass(error, BaseException))):
-            raise TypeError(f"harness.fail(error={error!r}) takes an exception, or a class of them")
-        self._faults.steps.append(Fail(which(step), _times(times), when, error=error))
-
-    def mock(self, step: StepRef, result: object, times: int | None = None, *, when: When | None = None) -> None:
-        """Attempts of a step return a result instead of running its body."""
-        self._faults.steps.append(Mock(which(step), _times(times), when, result=result))
-
-    def timeout(self, step: StepRef, times: int | None = None, *, when: When | None = None) -> None:
-        """Attempts of a step take longer than they may."""
-        self._faults.steps.append(Timeout(which(step), _times(times), when))
-
-    def delay(
-        self,
-        step: StepRef,
-        duration: Duration,
-        times: int | None = None,
-        *,
-        when: When | None = None,
-    ) -> None:
-        """Attempts of a step take so much longer, in virtual time."""
-        self._faults.steps.append(Delay(which(step), _times(times), when, delay_s=seconds(duration, "harness.delay")))
-
-    # ---- faults of processes ----------------------------------------------------------------------------------
-
-    def crash(self, step: StepRef, at: At = "after_effect", *, when: When | None = None) -> None:
-        """The process dies at a point of a step, once; the run is resumed by another one when the lease has ended.
-
-        Args:
-            step: the step, or the task itself (its commit is the end of the run).
-            at: before or after the step's effect, before or after its commit.
-            when: only a call whose arguments it is true of.
-        """
-        self._strike(step, at, _die, "crash", when)
-
-    def lose_lease(self, step: StepRef, at: At = "before_commit", *, when: When | None = None) -> None:
-        """Another process takes the run over at a point of a step; this one does not know, and goes on."""
-        self._strike(step, at, self._take_over, "lose_lease", when)
-
-    def _strike(
-        self, step: StepRef, at: At, act: Callable[[Moment, Strike], None], name: str, when: When | None
-    ) -> None:
-        if at not in AT:
-            raise ValueError(f"harness.{name}(at={at!r}): write one of {', '.join(AT)}")
-        self._faults.strikes.append(Strike(which(step), at, act, name, when))
-
-    def _take_over(self, moment: Moment, _strike: Strike) -> None:
-        self._lab.take_over(moment.run.id)
-
-    # ---- faults of the storage --------------------------------------------------------------------------------
-
-    def storage_fault(self, operation: str, nth: int = 1, outcome: faults.Outcome = "not_applied") -> None:
-        """The storage does not answer the nth call of an operation, counted from here.
-
-        Args:
-            operation: "commit", "submit", "claim", "load", "send" or another method of the storage.
-            nth: which of its calls, from 1.
-            outcome: "not_applied", or "applied_ack_lost" if only the answer is lost.
-        """
-        if operation not in _STORAGE_OPERATIONS:
-            raise ValueError(f"harness.storage_fault({operation!r}): one of {', '.join(sorted(_STORAGE_OPERATIONS))}")
-        if outcome not in OUTCOMES:
-            raise ValueError(f"harness.storage_fault(outcome={outcome!r}): write one of {', '.join(OUTCOMES)}")
-        if nth < 1:
-            raise ValueError(f"harness.storage_fault(nth={nth}): calls are counted from 1")
-        self._faults.storage.append(StorageFault(operation, nth, outcome))
-
     # ---- the end of a test ------------------------------------------------------------------------------------
 
     def check(self) -> None:
@@ -375,7 +275,7 @@ class Harness:
         """Do it here, or on a thread if an event loop runs here (a body's loop cannot be nested in another)."""
         outermost, self._working = not self._working, True
         try:
-            return _on_thread(work) if _loop_is_running() else work()
+            return on_thread(work) if loop_is_running() else work()
         finally:
             if outermost:
                 self._working = False
@@ -433,47 +333,8 @@ def _spec_of(task: Runnable[..., Any], method: str) -> TaskSpec:
     )
 
 
-def _times(times: int | None) -> int | None:
-    if times is None or (isinstance(times, int) and times > 0):
-        return times
-    raise ValueError(f"times={times!r}: write how many attempts, from 1, or None for every one")
-
-
 def _near(name: str, names: list[str]) -> list[str]:
     return [] if name in names else difflib.get_close_matches(name, names, 1)
-
-
-def _die(moment: Moment, strike: Strike) -> None:
-    moment.process.world.trace.add(What.INJECTED, moment.call, str(strike))
-    raise moment.process.die(str(strike))
-
-
-def _loop_is_running() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _on_thread(work: Callable[[], _T]) -> _T:
-    """Work on a thread of its own, in this context, and wait for it."""
-    answers: list[_T] = []
-    errors: list[BaseException] = []
-
-    def body() -> None:
-        try:
-            answers.append(work())
-        except BaseException as error:  # noqa: BLE001  # raised again by whoever waits
-            errors.append(error)
-
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(body,), name="flowkit-harness", daemon=True)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return answers[0]
 
 
 def enter(harness: Harness) -> contextvars.Token[Any]:
