@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from flowkit.storage import open_storage
+from flowkit_testing import Harness
 from tests.rules.colours import Colour
 from tests.rules.conftest import Store
+from tests.sequencer.kit import Kit
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def memory(tmp_path: Path) -> Iterator[Store]:
     kept.close()
 
 
-@pytest.fixture(params=["sync", "async"])
-def colour(request: pytest.FixtureRequest) -> Colour:
-    """Blocks are plain functions, or async ones."""
-    return Colour(awaits=request.param == "async")
+@pytest.fixture
+def kit(colour: Colour, harness: Harness) -> Kit:
+    """A harness, and blocks of one colour."""
+    return Kit(colour, harness)
