@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -32,8 +32,6 @@ from flowkit.storage import Storage
 T0 = 1_700_000_000_000  # when every test begins
 LEASE_MS = 1_000
 ANY_TASK = AnyOf(("task",))
-
-_commit_ids = count(1)
 
 
 class StorageSuite:
@@ -87,12 +85,12 @@ class Writer:
         spawn: tuple[NewRun, ...] = (),
         send: tuple[Send, ...] = (),
     ) -> Commit:
-        """Write a commit down without sending it; its id is new."""
+        """Write a commit down without sending it; its id is new, also to other processes."""
         return Commit(
             run_id=self.lease.run_id,
             owner=self.lease.owner,
             fence=self.lease.fence,
-            commit_id=f"commit-{next(_commit_ids)}",
+            commit_id=f"commit-{uuid4()}",
             base=self.length,
             entries=entries,
             consume=consume,
