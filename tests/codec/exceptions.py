@@ -212,7 +212,7 @@ WHOLE: dict[str, Callable[[], BaseException]] = {
     "assertion": AssertionError,
     "group": lambda: ExceptionGroup("g", [ValueError("x"), ExceptionGroup("h", [KeyError("k")])]),
     "base group": lambda: BaseExceptionGroup("g", [KeyboardInterrupt()]),
-    "group of flowkit": lambda: AllFailed("all", [noted(Declined(1, detail="d"), "n")]),  # type: ignore[list-item]
+    "group of flowkit": lambda: AllFailed("all", [noted(Declined(1, detail="d"), "n")]),  # type: ignore[list-item]  # what the list holds is any exception
     "unusual group": lambda: Many([ValueError("x"), Declined(2, detail="e")]),
     "step error": lambda: StepError("m", "a:B", "text"),
     "step timeout": lambda: StepTimeout("slow"),

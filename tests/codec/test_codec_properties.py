@@ -32,7 +32,7 @@ class Fork:
 
 
 zones = st.none() | st.sampled_from(
-    [timezone.utc, timezone(timedelta(hours=-3)), ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")]  # noqa: UP017
+    [timezone.utc, timezone(timedelta(hours=-3)), ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")]  # noqa: UP017  # as older code has it
 )
 atoms = (
     st.none()

@@ -64,10 +64,10 @@ def _table() -> list[str]:
 
 def _print_table() -> None:
     print("| What is broken | Its name | What it does, and the rule that it breaks | Checks that find it |")  # noqa: T201  # a script's output
-    print("| --- | --- | --- | --- |")  # noqa: T201
+    print("| --- | --- | --- | --- |")  # noqa: T201  # as above
     for broken in ALL[int((sys.argv[1:] or ["0"])[0]) :]:
         with pytest.MonkeyPatch.context() as patch:
-            print(broken.row(broken.explore(patch)), flush=True)  # noqa: T201
+            print(broken.row(broken.explore(patch)), flush=True)  # noqa: T201  # as above
 
 
 if __name__ == "__main__":

@@ -2,9 +2,18 @@
 
 import pytest
 
+from tests.promises.trips import Trip
+from tests.rules.colours import Colour
+
 ON_DISK = frozenset({"D1", "D4", "D7", "R2", "G3", "E4", "E5", "X1", "X2", "X3"})
 IN_MEMORY, REPLAYED, THERE = ("memory", False), ("memory", True), ("disk", False)
 NAMES = {IN_MEMORY: "memory", REPLAYED: "replayed", THERE: "disk"}
+
+
+@pytest.fixture
+def trip(colour: Colour) -> Trip:
+    """Steps of a trip."""
+    return Trip(colour)
 
 
 @pytest.fixture(autouse=True)
