@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -65,7 +65,7 @@ class Cluster:
     def owner(self, slot: int) -> Server:
         """The node that has a slot."""
         for node in self.nodes:
-            if b"myself" in (line := next(_lines_about_itself(node))) and _holds(line, slot):
+            if _has(node, slot):
                 return node
         raise LookupError(slot)
 
@@ -77,6 +77,7 @@ class Cluster:
 
     def begin_move(self, slot: int, target: Server) -> None:
         """Let a slot be on its way: what its node has not, the target is asked for."""
+        until(lambda: self.settled)
         source = self.owner(slot)
         target.ask("CLUSTER", "SETSLOT", str(slot), "IMPORTING", self.identity(source))
         source.ask("CLUSTER", "SETSLOT", str(slot), "MIGRATING", self.identity(target))
@@ -88,22 +89,27 @@ class Cluster:
             source.ask("MIGRATE", "127.0.0.1", str(target.port), "", "0", "5000", "KEYS", *keys)
 
     def end_move(self, slot: int, target: Server) -> None:
-        """Give a slot to a node for good, and wait until all agree: a move right after another may be contradicted."""
+        """Give a slot to a node for good, and wait until all agree on who has what since when.
+
+        While two nodes have one epoch, one of them takes a later one, and may say once more that a slot is its own
+        which it is just being told to give away: then neither has it.
+        """
         identity = self.identity(target)
 
         def agreed() -> bool:
             for node in (target, *(node for node in self.nodes if node is not target)):
                 node.ask("CLUSTER", "SETSLOT", str(slot), "NODE", identity)
             target.ask("CLUSTER", "BUMPEPOCH")
-            return all(self._says(node, identity, slot) for node in self.nodes)
+            return self.settled and _has(target, slot)
 
         until(agreed)
 
-    @staticmethod
-    def _says(node: Server, identity: str, slot: int) -> bool:
-        """Whether a node takes another one for the owner of a slot."""
-        lines = node.ask("CLUSTER", "NODES").splitlines()
-        return any(line.startswith(identity.encode()) and _holds(line, slot) for line in lines)
+    @property
+    def settled(self) -> bool:
+        """Whether all nodes say the same of each, and each has an epoch of its own."""
+        first, *others = (_view(node) for node in self.nodes)
+        epochs = {epoch for epoch, _ in first.values()}
+        return all(other == first for other in others) and len(epochs) == len(self.nodes)
 
     def stop(self) -> None:
         """End all of it for good."""
@@ -248,17 +254,22 @@ def _number(server: Server, name: bytes) -> int:
     return int(after.split(b"\r\n")[0])
 
 
-def _lines_about_itself(node: Server) -> Iterator[bytes]:
-    return (line for line in node.ask("CLUSTER", "NODES").splitlines() if b"myself" in line)
+def _view(node: Server) -> dict[bytes, tuple[bytes, tuple[bytes, ...]]]:
+    """What a node says of each: its epoch and its slots, without those that are on their way."""
+    lines = (line.split() for line in node.ask("CLUSTER", "NODES").splitlines())
+    return {
+        words[0]: (words[6], tuple(piece for piece in words[8:] if not piece.startswith(b"[")))
+        for words in lines
+        if len(words) > 7  # noqa: PLR2004  # as every line that tells of a node
+    }
 
 
-def _holds(line: bytes, slot: int) -> bool:
-    for piece in line.split()[8:]:
-        if not piece.startswith(b"["):
-            first, _, last = piece.partition(b"-")
-            if int(first) <= slot <= int(last or first):
-                return True
-    return False
+def _has(node: Server, slot: int) -> bool:
+    """Whether a node says of itself that it has a slot."""
+    _, ranges = _view(node)[node.ask("CLUSTER", "MYID").split(b"\r\n")[1]]
+    return any(
+        int(first) <= slot <= int(last or first) for first, _, last in (piece.partition(b"-") for piece in ranges)
+    )
 
 
 def _bulks(answer: bytes) -> list[str]:
