@@ -189,8 +189,8 @@ class Worker:
             with self._changed:
                 if self._stopping:
                     return
-                if not self._poked and wait_s > 0:
-                    self._changed.wait(wait_s)
+                if wait_s > 0:
+                    self._changed.wait_for(lambda: self._poked or self._stopping, wait_s)
 
     def _look(self, free: int) -> float:
         """Create what a schedule has due, claim up to `free` runs; returns how long to wait before the next look."""
@@ -211,7 +211,7 @@ class Worker:
         self._presence.looked()
         for lease in leases:
             self._take(lease)
-        if leases or more:
+        if more or 0 < free == len(leases):  # there may be more of them, and a place may be free by now
             return 0.0
         return due_s if tick_ms is None else min(due_s, max(0.001, (tick_ms - engine.clock.now_ms()) / 1000))
 
@@ -257,7 +257,7 @@ class Worker:
 
     def _take(self, lease: Lease) -> None:
         with self._changed:
-            self._busy += 1
+            self._count(busy=1)
         try:
             start = self._engine.start_of(lease)
         except Exception as error:  # noqa: BLE001  # the lease runs out and the run is claimed again
@@ -320,9 +320,16 @@ class Worker:
 
     def _done(self) -> None:
         with self._changed:
-            self._busy -= 1
+            self._count(busy=-1)
+
+    def _count(self, busy: int = 0, lent: int = 0) -> None:
+        """Count places. If none was free and now one is, there may be something to claim: hints came to nobody."""
+        none_free = self._free() <= 0
+        self._busy += busy
+        self._lent += lent
+        if none_free and self._free() > 0:
             self._poked = True
-            self._changed.notify_all()
+        self._changed.notify_all()
 
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -372,8 +379,7 @@ class _Place:
         worker = self._worker
         with worker._changed:  # noqa: SLF001  # a part of it
             was_waiting, self._waiting = self._waiting > 0, self._waiting + step
-            worker._lent += (self._waiting > 0) - was_waiting  # noqa: SLF001  # as above
-        worker.poke()
+            worker._count(lent=(self._waiting > 0) - was_waiting)  # noqa: SLF001  # as above
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

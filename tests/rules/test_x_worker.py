@@ -4,8 +4,9 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 from flowkit import ConfigurationError, Flow, RunStatus
 from flowkit.memory import MemoryStorage
 from flowkit.presence import KEY, Member, Presence, announce, workers
-from flowkit.records import Claimed, Grant, Want
+from flowkit.records import AnyOf, Claimed, Grant, Want
+from flowkit.worker import Worker
 from tests.rules.colours import Body, Colour
 from tests.rules.conftest import PATIENCE_S, FakeClock, Store, eventually, is_closing
 
@@ -179,6 +181,108 @@ class TestWorker:
             Flow("memory:", queues=queues)
         with pytest.raises(ConfigurationError, match="1 or more"):
             memory.flow().worker(concurrency=0)
+
+
+class Mute(MemoryStorage):
+    """A storage that gives no hints, and counts what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.claims = 0
+        self._closed = threading.Event()
+
+    def claim(self, grant: Grant, want: Want, limit: int, *, now_ms: int | None = None) -> Claimed:
+        """Claim, and count it."""
+        self.claims += isinstance(want, AnyOf)
+        return super().claim(grant, want, limit, now_ms=now_ms)
+
+    def wait_for_work(self, want: AnyOf, timeout_s: float) -> None:
+        """Say nothing."""
+        del want, timeout_s
+        self._closed.wait()
+
+    def close(self) -> None:
+        """Let the listener go."""
+        self._closed.set()
+        super().close()
+
+
+@contextmanager
+def working(flow: Flow, concurrency: int) -> Iterator[Worker]:
+    """A worker for a while."""
+    worker = flow.worker(concurrency=concurrency)
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
+
+
+class TestLooks:
+    """X1: when a worker looks for runs. Nobody tells it of any here, and its own idle looks are too far apart."""
+
+    @pytest.fixture(autouse=True)
+    def _seldom(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Only events make it look."""
+        monkeypatch.setattr("flowkit.worker.IDLE_LOOK_S", 10 * PATIENCE_S)
+
+    def test_a_place_that_becomes_free_is_filled(self, colour: Colour) -> None:
+        """X1: when all places were taken, the end of a run makes the worker look for what came meanwhile."""
+        may_end = threading.Event()
+
+        @colour.step
+        def hold(number: int) -> int:
+            may_end.wait(PATIENCE_S)
+            return number
+
+        @colour.task
+        def body(number: int) -> Body[int]:
+            return (yield hold(number))  # type: ignore[no-any-return]  # of either colour
+
+        storage = Mute()
+        with Flow(storage, worker=False) as flow:
+            handles = [flow.start(body, number) for number in range(7)]
+            with working(flow, 1):
+                eventually(lambda: storage.claims > 0)
+                threading.Event().wait(0.02)  # it has looked again, in vain
+                may_end.set()
+                assert [handle.result(timeout=PATIENCE_S) for handle in handles] == list(range(7))
+
+    def test_a_place_that_is_lent_is_filled(self, colour: Colour) -> None:
+        """E1: a run that waits for its child gives its place to it, and the child's end brings it back."""
+
+        @colour.task
+        def child(number: int) -> Body[int]:
+            yield from ()
+            return number
+
+        @colour.task
+        def parent() -> Body[int]:
+            result = yield colour.form(child).trigger_and_wait(7)
+            return int(result.unwrap())
+
+        with Flow(Mute(), worker=False) as flow:
+            handle = flow.start(parent)
+            with working(flow, 1):
+                assert handle.result(timeout=PATIENCE_S) == 7
+
+    def test_where_places_are_free_an_end_is_no_reason_to_look(self, colour: Colour) -> None:
+        """X1: whoever found less than it had room for is told of what comes later: a look for each run is enough."""
+        runs = 20
+
+        @colour.task
+        def body() -> Body[None]:
+            yield from ()
+
+        storage = Mute()
+        with Flow(storage, worker=False) as flow, working(flow, 4) as worker:
+            eventually(lambda: storage.claims > 0)
+            for _ in range(runs):
+                handle = flow.start(body)
+                worker.poke()
+                handle.result(timeout=PATIENCE_S)
+                threading.Event().wait(0.005)  # a look that is one too many comes now
+            assert storage.claims <= runs + 1
 
 
 class TestPresence:
