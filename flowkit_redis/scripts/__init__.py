@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
@@ -33,6 +34,12 @@ PARTS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
+_COMMENTS = re.compile(r"('[^'\n]*')| *--.*")
+_CONSTANTS = re.compile(r"^local ([A-Z][A-Z_, ]*) = (.+)\n", re.MULTILINE)
+_NAMES = re.compile(r"'[^'\n]*'|\b[A-Z][A-Z_]+\b")  # what is quoted is passed over as a whole
+_FUNCTIONS = re.compile(r"^local function (\w+)(?:.*\bend\n|(?s:.*?)^end\n)", re.MULTILINE)
+
+
 @frozen
 class Script:
     """A script as the server knows it."""
@@ -52,7 +59,33 @@ def script(name: str, *, flagged: bool = True) -> Script:
     """
     parts, flags = PARTS[name]
     folder = files(__name__)
-    text = b"\n".join(folder.joinpath(f"{part}.lua").read_bytes() for part in (*parts, name))
-    if flagged:
-        text = f"#!lua{' flags=' + flags if flags else ''}\n".encode() + text
+    source = "\n".join(folder.joinpath(f"{part}.lua").read_text() for part in (*parts, name))
+    first = f"#!lua{' flags=' + flags if flags else ''}\n" if flagged else ""
+    text = (first + _slim(source)).encode()
     return Script(name, text, sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+def _slim(source: str) -> str:
+    """Leave out what costs the server something in each call, and does nothing in this script.
+
+    A function is allocated anew in each call, and so is a local that functions use: this was half of what a claim
+    allocated, and a quarter of its time; more on a server whose memory is large and scattered.
+    """
+    source = _COMMENTS.sub(lambda found: found[1] or "", source)
+    return _without_unused(_with_constants_filled_in(source))
+
+
+def _with_constants_filled_in(source: str) -> str:
+    values: dict[str, str] = {}
+    for names, literals in _CONSTANTS.findall(source):
+        for name, literal in zip(names.split(", "), literals.split(", "), strict=True):
+            values[name] = values.get(literal, literal)
+    return _NAMES.sub(lambda name: values.get(name[0], name[0]), _CONSTANTS.sub("", source))
+
+
+def _without_unused(source: str) -> str:
+    for function in reversed(list(_FUNCTIONS.finditer(source))):
+        rest = source[function.end() :]
+        if not re.search(rf"\b{function[1]}\b", rest):
+            source = source[: function.start()] + rest
+    return source

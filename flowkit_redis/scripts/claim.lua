@@ -1,20 +1,27 @@
--- Lease runs of some lanes. ARGV: now, token, worker, lease in ms, limit, lanes.
+-- Lease runs of some lanes. ARGV: now, token, worker, lease in ms, limit, lanes. KEYS end with five of each lane (keys.py).
 -- Answer: now, when the next one comes due (or nil), the leases (id, fence, crashes, lane), what lies in the outbox, and
 -- the guests that were given a place (id, lane): their runs are to be claimed where they lie.
 local MOVES = 20  -- timers and leases of a lane that one call puts in line
 
 local token, worker, lease_ms, limit = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local lanes = {}
-for n = 6, #ARGV do lanes[n - 5] = ARGV[n] end
+local number_of_lanes = #ARGV - 5
+local QUEUE, TIMERS, HINTS = 1, 2, 5  -- where they stand among the keys of a lane
 
 local leases, passes = {}, {}
 local function grant(id, run)
   leases[#leases + 1] = { id, run[FENCE], run[CRASHES], run[LANE] }
 end
 
+local function key_of(n, which) return KEYS[#KEYS - 5 * (number_of_lanes - n + 1) + which] end
+
+local function next_due(n)
+  local first = redis.call('ZRANGE', key_of(n, TIMERS), 0, 0, 'WITHSCORES')
+  return tonumber(first[2])
+end
+
 -- Put what has come due in line; the runs themselves change only when they are taken.
-local function offer_due(lane)
-  local key = prefix .. 'due:' .. lane
+local function offer_due(n)
+  local key = key_of(n, TIMERS)
   local names = redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, MOVES)
   for n = 1, #names do
     redis.call('ZREM', key, names[n])
@@ -24,9 +31,9 @@ local function offer_due(lane)
   end
 end
 
-local function head(lane)
-  local first = redis.call('ZRANGE', prefix .. 'q:' .. lane, 0, 0, 'WITHSCORES')
-  return first[1] and { lane = lane, name = first[1], rank = tonumber(first[2]) }
+local function head(n)
+  local first = redis.call('ZRANGE', key_of(n, QUEUE), 0, 0, 'WITHSCORES')
+  return first[1] and { name = first[1], rank = tonumber(first[2]) }
 end
 
 local function before(a, b)
@@ -36,7 +43,7 @@ end
 local heads = {}
 local function best()
   local found
-  for n = 1, #lanes do
+  for n = 1, number_of_lanes do
     local h = heads[n]
     if h and (not found or before(h, heads[found])) then found = n end
   end
@@ -45,7 +52,7 @@ end
 
 local function take_best()
   local ids = {}
-  for n = 1, #lanes do heads[n] = head(lanes[n]) or false end
+  for n = 1, number_of_lanes do heads[n] = head(n) or false end
   for _ = 1, limit * 2 do  -- twice: a name without a run is passed over
     local at = best()
     if not at or #ids >= limit then break end
@@ -64,21 +71,33 @@ local function take_best()
       passes[#passes + 1] = { id, guest[LANE] }
       ids[#ids + 1] = id
     elseif not run then
-      redis.call('ZREM', prefix .. 'q:' .. lanes[at], name)
+      redis.call('ZREM', key_of(at, QUEUE), name)
     end
-    heads[at] = head(lanes[at]) or false
+    heads[at] = head(at) or false
   end
   if ids[1] then remember(token, lease_ms, ids) end
 end
 
-local function next_due()
+-- When to look again; puts in line what is due by now.
+local function look_at_timers()
   local soonest
-  for n = 1, #lanes do
-    local first = redis.call('ZRANGE', prefix .. 'due:' .. lanes[n], 0, 0, 'WITHSCORES')
-    local due = tonumber(first[2])
+  for n = 1, number_of_lanes do
+    local due = next_due(n)
+    if due and due <= now then
+      offer_due(n)
+      due = next_due(n)
+    end
     if due and (not soonest or due < soonest) then soonest = due end
   end
-  return soonest or false
+  return soonest
+end
+
+local function forget_hints()
+  local idle = {}
+  for n = 1, number_of_lanes do
+    if not heads[n] then idle[#idle + 1] = key_of(n, HINTS) end
+  end
+  if idle[1] then redis.call('DEL', unpack(idle)) end  -- nothing is there to be woken for
 end
 
 local granted = redis.call('LRANGE', prefix .. 'ct:' .. token, 0, 999)
@@ -88,12 +107,11 @@ for n = 1, #granted do
   if run and run[OWNER] == token then grant(id, run) end
   if guest and guest[OWNER] == token and guest[DUE] > now then passes[#passes + 1] = { id, guest[LANE] } end
 end
+local soonest = look_at_timers()
 if not leases[1] and not passes[1] then
-  for n = 1, #lanes do offer_due(lanes[n]) end
   take_best()
-  for n = 1, #lanes do
-    if not heads[n] then redis.call('DEL', prefix .. 'wake:' .. lanes[n]) end  -- nothing is there to be woken for
-  end
+  forget_hints()
 end
+if leases[1] or passes[1] then soonest = math.min(soonest or math.huge, now + lease_ms) end
 save()
-return { now, next_due(), leases, redis.call('LLEN', prefix .. 'out'), passes }
+return { now, soonest or false, leases, redis.call('LLEN', prefix .. 'out'), passes }

@@ -3,14 +3,21 @@
 local REACH = 2047
 local PLACE_OF_PRIORITY = 4398046511104  -- 2^42: milliseconds below it, priorities above, exact in a double
 
-local runs, changed, declared = {}, {}, {}
-for n = 1, #KEYS do declared[KEYS[n]] = true end
+local runs, changed, declared = {}, {}, nil
+
+local function is_declared(key)
+  if not declared then
+    declared = {}
+    for n = 1, #KEYS do declared[KEYS[n]] = true end
+  end
+  return declared[key]
+end
 
 -- A finished run is found only by whoever has declared its key: nobody else has to do with one.
 local function find(id)
   if runs[id] == nil then
     local finished, raw = prefix .. 'r:' .. id, redis.call('HGET', own, id)
-    if not raw and declared[finished] then raw = redis.call('GET', finished) end
+    if not raw and is_declared(finished) then raw = redis.call('GET', finished) end
     runs[id] = raw and cmsgpack.unpack(raw) or false
   end
   return runs[id]
@@ -263,7 +270,7 @@ end
 local unknown = {}
 
 local function check_lane(id, run)
-  if run and not declared[prefix .. 'q:' .. run[LANE]] then
+  if run and not is_declared(prefix .. 'q:' .. run[LANE]) then
     unknown[#unknown + 1] = id
     unknown[#unknown + 1] = run[LANE]
   end
