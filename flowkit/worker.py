@@ -231,7 +231,7 @@ class Worker:
         """Turn the storage's hints into pokes; ends when the storage is closed."""
         while not self._stopping:
             with self._changed:  # a hint is for whoever has a place free: without one, it is left to other workers
-                if not self._changed.wait_for(lambda: self._stopping or self._busy < self._concurrency, IDLE_LOOK_S):
+                if not self._changed.wait_for(lambda: self._stopping or self._free() > 0, IDLE_LOOK_S):
                     continue
             try:
                 self._engine.storage.wait_for_work(self._wanted(), IDLE_LOOK_S)

@@ -78,12 +78,12 @@ local function take_best()
   if ids[1] then remember(token, lease_ms, ids) end
 end
 
--- When to look again; puts in line what is due by now.
-local function look_at_timers()
+-- When to look again; puts in line what is due by now, if it is to be taken.
+local function look_at_timers(offers)
   local soonest
   for n = 1, number_of_lanes do
     local due = next_due(n)
-    if due and due <= now then
+    if offers and due and due <= now then
       offer_due(n)
       due = next_due(n)
     end
@@ -107,11 +107,12 @@ for n = 1, #granted do
   if run and run[OWNER] == token then grant(id, run) end
   if guest and guest[OWNER] == token and guest[DUE] > now then passes[#passes + 1] = { id, guest[LANE] } end
 end
-local soonest = look_at_timers()
-if not leases[1] and not passes[1] then
+local again = leases[1] or passes[1]
+local soonest = look_at_timers(not again)
+if not again then
   take_best()
   forget_hints()
+  if leases[1] or passes[1] then soonest = math.min(soonest or math.huge, now + lease_ms) end
 end
-if leases[1] or passes[1] then soonest = math.min(soonest or math.huge, now + lease_ms) end
 save()
 return { now, soonest or false, leases, redis.call('LLEN', prefix .. 'out'), passes }

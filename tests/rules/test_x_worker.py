@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flowkit import ConfigurationError, Flow, RunStatus
+from flowkit import ConfigurationError, Flow, RunStatus, step, task
 from flowkit.memory import MemoryStorage
 from flowkit.presence import KEY, Member, Presence, announce, workers
 from flowkit.records import AnyOf, Claimed, Grant, Want
@@ -208,9 +208,9 @@ class Mute(MemoryStorage):
 
 
 @contextmanager
-def working(flow: Flow, concurrency: int) -> Iterator[Worker]:
+def working(flow: Flow, concurrency: int, queue: str = "default") -> Iterator[Worker]:
     """A worker for a while."""
-    worker = flow.worker(concurrency=concurrency)
+    worker = flow.worker((queue,), concurrency)
     worker.start()
     try:
         yield worker
@@ -265,6 +265,34 @@ class TestLooks:
             handle = flow.start(parent)
             with working(flow, 1):
                 assert handle.result(timeout=PATIENCE_S) == 7
+
+    def test_whoever_lends_its_place_is_not_deaf(self, memory: Store) -> None:
+        """I5: while a step waits for another run, its worker is told of what comes for the place that is lent."""
+
+        @task
+        def far() -> int:
+            return 1
+
+        @step
+        def waits() -> int:
+            return awaited.result(timeout=PATIENCE_S)
+
+        @task
+        def lends() -> int:
+            return waits()
+
+        @task
+        def comes(number: int) -> int:
+            return number
+
+        with memory.flow(worker=False) as flow, working(flow, 1) as worker:
+            awaited = flow.start(far.options(queue="far"))
+            lender = flow.start(lends)
+            eventually(lambda: worker._lent > 0)  # noqa: SLF001  # nobody outside is told of it
+            for number in range(3):
+                assert flow.start(comes, number).result(timeout=PATIENCE_S) == number
+            with working(flow, 1, "far"):
+                assert lender.result(timeout=PATIENCE_S) == 1
 
     def test_where_places_are_free_an_end_is_no_reason_to_look(self, colour: Colour) -> None:
         """X1: whoever found less than it had room for is told of what comes later: a look for each run is enough."""
