@@ -90,12 +90,9 @@ def lease_states(answer: Sequence[int]) -> Iterator[LeaseState]:
 
 
 def messages(answer: Sequence[Sequence[bytes]]) -> tuple[Message, ...]:
-    """An inbox, oldest first."""
+    """An inbox, oldest first; the answer may have a message twice."""
+    by_arrival = {arrival: words for arrival, *words in answer}
     return tuple(
         Message(decoded(message_id), MessageKind(kind.decode()), decoded(name), payload)
-        for _, message_id, kind, name, payload in sorted(answer, key=_arrival)
+        for _, (message_id, kind, name, payload) in sorted(by_arrival.items())
     )
-
-
-def _arrival(words: Sequence[bytes]) -> bytes:
-    return words[0]

@@ -1,4 +1,4 @@
-"""Reading runs: headers, and journals page by page."""
+"""Reading runs: headers; journals and inboxes page by page."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from flowkit_redis.keys import encoded
 from flowkit_redis.opening import Opened
 
 ENTRIES_AT_ONCE = 1000
+_LAST = b"0"  # the cursor after the last page of an inbox
 
 
 def read_header(opened: Opened, run_id: str) -> RunHeader | None:
@@ -23,6 +24,8 @@ def read_header(opened: Opened, run_id: str) -> RunHeader | None:
 
 def read_snapshot(opened: Opened, run_id: str, after: int, limit: int | None) -> Snapshot | None:
     """A run as it is at one moment: a journal only grows, so that its pages fit together.
+
+    Of messages that come while an inbox of many pages is read, some may be there already.
 
     Raises:
         StorageError: the journal is shorter than the run says, as someone else has written to its keys.
@@ -41,7 +44,18 @@ def read_snapshot(opened: Opened, run_id: str, after: int, limit: int | None) ->
         if not page[4]:
             raise StorageError(f"the journal of run {run_id!r} has lost entries: {header.length} were recorded")
         entries += page[4]
-    return Snapshot(header, payload, result, tuple(entries), answers.messages(inbox), now_ms)
+    messages = () if inbox is None else answers.messages(_inbox(opened, run_id, *inbox))
+    return Snapshot(header, payload, result, tuple(entries), messages, now_ms)
+
+
+def _inbox(opened: Opened, run_id: str, cursor: bytes, messages: list[answers.Answer]) -> list[answers.Answer]:
+    """What the first page of an inbox has, and all others."""
+    shard = opened.layout.of(run_id)
+    keys = (shard.own, shard.key(b"i:", run_id))
+    while cursor != _LAST:
+        cursor, more = opened.link.run(shard.number, "more_inbox", keys, (b"", encoded(run_id), cursor))
+        messages += more
+    return messages
 
 
 def _page(opened: Opened, run_id: str, after: int, limit: int, *, whole: bool) -> answers.Answer:

@@ -1,6 +1,6 @@
 -- Read a run and a page of its journal. KEYS: own, r, j, i.
 -- ARGV: now, id, after, at most so many entries, 1 for all or 0 for entries alone.
--- Answer: now, header, input, result, entries, messages (arrival, id, kind, name, payload); nothing if it is not there.
+-- Answer: now, header, input, result, entries, a page of the inbox; nothing if it is not there.
 local ENOUGH_BYTES = 4194304
 local id, after, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local whole = ARGV[5] == '1'
@@ -17,13 +17,7 @@ for first = after + 1, last, 50 do
   end
   if bytes > ENOUGH_BYTES then break end  -- the caller asks for the rest
 end
-local messages = {}
-if whole and run[INBOX] > 0 then
-  local inbox = redis.call('HGETALL', prefix .. 'i:' .. id)
-  for n = 1, #inbox, 2 do
-    messages[#messages + 1] = { inbox[n], unpack(cmsgpack.unpack(inbox[n + 1])) }
-  end
-end
+local inbox = whole and run[INBOX] > 0 and page_of_inbox(id, '0')
 local input = whole and redis.call('LINDEX', journal, 0) or ''
 local result = whole and run[RESULT] and redis.call('LINDEX', journal, -1)
-return { now, { id, unpack(run, 1, 25) }, input, result, entries, messages }
+return { now, { id, unpack(run, 1, 25) }, input, result, entries, inbox }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowkit.records import Block, Delivery, Finish, Message, MessageKind, NewRun, RunStatus, Suspend, Then, Yield
+from flowkit.records import Block, Delivery, Finish, Message, MessageKind, NewRun, RunStatus, Send, Suspend, Then, Yield
 from flowkit.storage import Storage
 from flowkit_testing.contract.base import (
     LEASE_MS,
@@ -39,6 +39,20 @@ class Sending(StorageSuite):
         assert answers == [Delivery.DELIVERED] * 4
         assert snapshot_of(storage).inbox == tuple(sent)
         assert (header_of(storage).inbox, header_of(storage).updated_at_ms) == (4, T0 + 3)
+
+    def test_an_inbox_is_kept_whole_however_long(self, storage: Storage) -> None:
+        """E5: a thousand messages, large ones among them, are there in order; so are those that are left later."""
+        sent = [event(f"message-{number}", b"%d" % number * (1 if number % 7 else 500)) for number in range(1000)]
+        writer = begin(storage)
+        enqueue(storage, "peer")
+        for begins in range(0, len(sent), 250):
+            writer.write(send=tuple(Send("peer", message) for message in sent[begins : begins + 250]))
+        assert snapshot_of(storage, "peer").inbox == tuple(sent)
+
+        peer, consumed, left = take(storage, "peer"), sent[:400], sent[400:]
+        assert peer.write(consume=tuple(message.id for message in consumed)).inbox == len(left)
+        tell(storage, "late", "peer")
+        assert snapshot_of(storage, "peer").inbox == (*left, event("late"))
 
     def test_the_same_id_is_received_once(self, storage: Storage) -> None:
         """E5: sent twice, received once, and the first one stays."""
