@@ -5,7 +5,8 @@ import pytest
 from flowkit.memory import MemoryStorage
 from flowkit_testing import Harness
 from flowkit_testing.corpus import CASES, Case
-from tests.rules.colours import Body, Colour
+from tests.promises.tasks import Seats
+from tests.rules.colours import Colour
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -26,18 +27,11 @@ def test_a_lost_lease_beside_it(colour: Colour) -> None:
     """D4: a process that lets go of a run which is another's by then goes quietly."""
     storage = MemoryStorage()
     harness = Harness(storage, always_replay=True)
-
-    @colour.step
-    def book(seat: str) -> str:
-        return seat
-
-    @colour.task
-    def trip() -> Body[list[str]]:
-        return [(yield book("1a")), (yield book("1b"))]
+    seats = Seats(colour, "1a", "1b")
 
     try:
         harness.lose_lease("book#2", at="after_commit")
-        run = harness.run(trip)
+        run = harness.run(seats.trip)
         assert run.output == ["1a", "1b"]
         run.assert_calls(book=2)
         harness.check()

@@ -4,13 +4,13 @@ import itertools
 
 import pytest
 
-from flowkit import Retry, StepInterrupted, current_run, step, task
+from flowkit import StepInterrupted, current_run, step, task
 from flowkit.entries import Phase
 from flowkit_testing import Harness
 from flowkit_testing.faults import AT, At, Outcome
+from tests.promises.steps import AT_ONCE
+from tests.promises.tasks import Seats, drawing, purchase
 from tests.rules.colours import Body, Colour
-
-AT_ONCE = Retry(attempts=3, delay=0, jitter=0)
 
 
 def test_a_result_is_stored_before_the_next_line(harness: Harness, colour: Colour) -> None:
@@ -34,23 +34,8 @@ def test_a_result_is_stored_before_the_next_line(harness: Harness, colour: Colou
 
 def test_a_result_survives_the_process(harness: Harness, colour: Colour) -> None:
     """D1: a process that dies on the next line has lost nothing."""
-    numbers = itertools.count(1)
-
-    @colour.step
-    def draw() -> int:
-        return next(numbers)
-
-    @colour.step
-    def use(number: int) -> int:
-        return number
-
-    @colour.task
-    def trip() -> Body[int]:
-        number = yield draw()
-        return (yield use(number))
-
     harness.crash("use", at="before_effect")
-    run = harness.run(trip)
+    run = harness.run(drawing(colour))
     assert run.output == 1
     run.assert_skipped("draw")
 
@@ -124,36 +109,17 @@ def test_what_is_completed_never_runs_again_on_resuming(harness: Harness, colour
 @pytest.mark.parametrize("at", AT)
 def test_what_is_completed_never_runs_again_elsewhere(harness: Harness, colour: Colour, at: At) -> None:
     """D2: nor in another process that has taken the run over."""
-    ran: list[str] = []
-
-    @colour.step
-    def book(seat: str) -> str:
-        ran.append(seat)
-        return seat
-
-    @colour.task
-    def trip() -> Body[list[str]]:
-        return [(yield book("1a")), (yield book("1b"))]
-
+    seats = Seats(colour, "1a", "1b")
     harness.lose_lease("book#2", at=at)
-    run = harness.run(trip)
+    run = harness.run(seats.trip)
     assert run.output == ["1a", "1b"]
-    assert ran.count("1a") == 1
+    assert seats.ran.count("1a") == 1
     run.assert_skipped("book#1")
 
 
 def test_nothing_completed_runs_again_anywhere(harness: Harness, colour: Colour) -> None:
     """D2: wherever the process dies, any number of times."""
-
-    @colour.step(attempts=2)
-    def book(seat: str) -> str:
-        return seat
-
-    @colour.task
-    def trip() -> Body[list[str]]:
-        return [(yield book("1a")), (yield book("1b")), (yield book("1c"))]
-
-    harness.explore(trip).assert_safe()
+    harness.explore(Seats(colour, "1a", "1b", "1c", attempts=2).trip).assert_safe()
 
 
 @pytest.mark.parametrize(
@@ -207,17 +173,8 @@ def test_a_step_that_may_run_once_is_interrupted(harness: Harness, colour: Colou
 
 def test_a_step_that_may_run_once_and_did_is_not_interrupted(harness: Harness, colour: Colour) -> None:
     """D3: a crash after its commit changes nothing."""
-
-    @colour.step(at_most_once=True)
-    def pay() -> str:
-        return "paid"
-
-    @colour.task
-    def trip() -> Body[str]:
-        return (yield pay())
-
     harness.crash("pay", at="after_commit")
-    run = harness.run(trip)
+    run = harness.run(purchase(colour, at_most_once=True))
     assert run.output == "paid"
     run.assert_skipped("pay")
 
@@ -244,17 +201,8 @@ def test_a_step_that_may_run_once_has_one_attempt(
     harness: Harness, colour: Colour, options: dict[str, object], calls: int
 ) -> None:
     """D3: whatever its task says, unless the step has a policy of its own."""
-
-    @colour.step(at_most_once=True, **options)
-    def pay() -> str:
-        return "paid"
-
-    @colour.task(retry=AT_ONCE)
-    def trip() -> Body[str]:
-        return (yield pay())
-
     harness.fail("pay", error=OSError("no line"))
-    run = harness.run(trip)
+    run = harness.run(purchase(colour, {"retry": AT_ONCE}, at_most_once=True, **options))
     assert isinstance(run.error, OSError)
     run.assert_calls(pay=calls)
 
@@ -262,22 +210,8 @@ def test_a_step_that_may_run_once_has_one_attempt(
 @pytest.mark.parametrize("at", AT)
 def test_one_outcome_is_recorded(harness: Harness, colour: Colour, at: At) -> None:
     """D4: a worker that lost its lease records nothing; the run has the outcome of whoever took it over."""
-    numbers = itertools.count(1)
-
-    @colour.step
-    def draw() -> int:
-        return next(numbers)
-
-    @colour.step
-    def use(number: int) -> int:
-        return number
-
-    @colour.task
-    def trip() -> Body[int]:
-        return (yield use((yield draw())))
-
     harness.lose_lease("draw", at=at)
-    run = harness.run(trip)
+    run = harness.run(drawing(colour))
     drawn = [entry.data for entry in run.journal if entry.name == "draw"]
     assert len(drawn) == 1
     assert run.output == drawn[0] == (1 if at == "after_commit" else 2)
@@ -326,36 +260,20 @@ def test_leases_may_be_lost_anywhere(harness: Harness, colour: Colour) -> None:
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_a_lost_answer_is_asked_for_again(harness: Harness, colour: Colour, nth: int, outcome: Outcome) -> None:
     """D7: the commit is sent again and applied once, by the same worker: nothing is replayed for it."""
-    begun: list[int] = []
-
-    @colour.step
-    def book(seat: str) -> str:
-        return seat
-
-    @colour.task
-    def trip() -> Body[list[str]]:
-        begun.append(1)
-        return [(yield book("1a")), (yield book("1b"))]
-
+    seats = Seats(colour, "1a", "1b")
+    assert harness.run(seats.trip).ok
+    begun = seats.begun
     harness.storage_fault("commit", nth=nth, outcome=outcome)
-    run = harness.run(trip)
+    run = harness.run(seats.trip)
     assert run.output == ["1a", "1b"]
     assert [entry.data for entry in run.journal] == ["1a", "1b"]
     run.assert_calls(book=2)
+    assert seats.begun == 2 * begun
 
 
 def test_lost_answers_anywhere(harness: Harness, colour: Colour) -> None:
     """D7: of every commit, whether it was applied or not."""
-
-    @colour.step
-    def book(seat: str) -> str:
-        return seat
-
-    @colour.task
-    def trip() -> Body[list[str]]:
-        return [(yield book("1a")), (yield book("1b"))]
-
-    harness.explore(trip, faults=("lost_ack", "not_applied")).assert_safe()
+    harness.explore(Seats(colour, "1a", "1b").trip, faults=("lost_ack", "not_applied")).assert_safe()
 
 
 def test_an_argument_that_is_changed_is_reported(harness: Harness, colour: Colour) -> None:

@@ -7,6 +7,7 @@ import pytest
 from flowkit import NonRetryable, Retry, RunBlocked, RunStatus
 from flowkit_testing import Harness
 from tests.promises.steps import AT_ONCE, SLOWLY, restarts
+from tests.promises.tasks import purchase
 from tests.rules.colours import Body, Colour
 
 # ---- R3 -------------------------------------------------------------------------------------------------------------
@@ -102,14 +103,7 @@ class Declined(NonRetryable):
 )
 def test_which_errors_are_tried_again(harness: Harness, colour: Colour, error: Exception, calls: int) -> None:
     """R4: those of `on=`; `NonRetryable` never."""
-
-    @colour.step(retry=Retry(attempts=3, delay=0, on=(ConnectionError, NonRetryable)))
-    def pay() -> str:
-        return "paid"
-
-    @colour.task
-    def shop() -> Body[str]:
-        return (yield pay())
+    shop = purchase(colour, retry=Retry(attempts=3, delay=0, on=(ConnectionError, NonRetryable)))
 
     harness.fail("pay", error=error)
     run = harness.run(shop)
@@ -138,17 +132,8 @@ class Busy(Exception):
 
 def test_a_server_says_when(harness: Harness, colour: Colour) -> None:
     """R4: an error's `retry_after`, in seconds, is honoured."""
-
-    @colour.step(retry=SLOWLY)
-    def pay() -> str:
-        return "paid"
-
-    @colour.task
-    def shop() -> Body[str]:
-        return (yield pay())
-
     harness.fail("pay", error=Busy(), times=1)
-    run = harness.start(shop)
+    run = harness.start(purchase(colour, retry=SLOWLY))
     harness.clock.advance(89)
     run.assert_calls(pay=1)
     harness.clock.advance(1)
@@ -158,15 +143,7 @@ def test_a_server_says_when(harness: Harness, colour: Colour) -> None:
 
 def test_crashes_are_no_attempts(harness: Harness, colour: Colour) -> None:
     """R4: a step of one attempt that took three processes with it has not failed."""
-
-    @colour.step(attempts=1)
-    def pay() -> str:
-        return "paid"
-
-    @colour.task(attempts=1)
-    def shop() -> Body[str]:
-        return (yield pay())
-
+    shop = purchase(colour, of_task={"attempts": 1}, attempts=1)
     for at in ("before_effect", "after_effect", "before_commit"):
         harness.crash("pay", at=at)
     assert harness.run(shop).output == "paid"

@@ -7,61 +7,46 @@ import pytest
 from flowkit import NotAllowedInStep, emit, sleep, step, task, wait_for_event, work
 from flowkit_testing import Harness
 from tests.promises.pages import save
+from tests.promises.trips import Trip
 from tests.rules.colours import Body, Colour
 
 
 def test_steps_in_a_step_are_functions_of_it(harness: Harness, colour: Colour) -> None:
     """I5: they are recorded with it, not by themselves, and have no undo of their own there."""
-    undone: list[str] = []
-
-    @step
-    def book(seat: str) -> str:
-        return seat
-
-    @book.compensate
-    def cancel(seat: str) -> None:
-        undone.append(seat)
+    trip = Trip(Colour(awaits=False))
 
     @colour.step
     def book_both() -> list[str]:
-        return [book("1a"), book("1b")]
+        return [trip.book("1a"), trip.book("1b")]
 
     @colour.step(attempts=1)
     def broken() -> None:
         raise OSError
 
     @colour.task
-    def trip() -> Body[None]:
+    def travels() -> Body[None]:
         yield book_both()
         yield broken()
 
-    run = harness.run(trip)
+    run = harness.run(travels)
     assert isinstance(run.error, OSError)
     assert [entry.name for entry in run.journal if entry.kind == "step"] == ["book_both", "broken"]
-    assert not undone
+    assert not trip.undone
     run.assert_compensated([])
 
 
 def test_a_step_with_an_undo_in_step_run(harness: Harness) -> None:
     """I5: `step.run` around one uses the function alone."""
-    undone: list[str] = []
-
-    @step
-    def book(seat: str) -> str:
-        return seat
-
-    @book.compensate
-    def cancel(seat: str) -> None:
-        undone.append(seat)
+    trip = Trip(Colour(awaits=False))
 
     @task
-    def trip() -> None:
-        step.run("booking", book, "1a")
+    def travels() -> None:
+        step.run("booking", trip.book, "1a")
         raise OSError
 
-    run = harness.run(trip)
+    run = harness.run(travels)
     assert [entry.name for entry in run.journal if entry.kind == "step"] == ["booking"]
-    assert not undone
+    assert not trip.undone
 
 
 @task

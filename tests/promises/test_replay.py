@@ -11,6 +11,7 @@ from flowkit import NonDeterminismError, RunStatus, task
 from flowkit_testing import Harness
 from flowkit_testing.lab import ReplayDiffers
 from tests.promises.pages import load
+from tests.promises.trips import Trip
 from tests.rules.colours import Body, Colour
 
 
@@ -31,41 +32,32 @@ def _nothing(_colour: Colour, _book: Any, _pay: Any) -> Body[None]:  # noqa: ANN
 
 @pytest.mark.parametrize("changed", [_another_name, _another_kind, _nothing])
 def test_other_code_is_noticed(
-    harness: Harness, colour: Colour, changed: Callable[[Colour, Any, Any], Body[None]]
+    harness: Harness, colour: Colour, trip: Trip, changed: Callable[[Colour, Any, Any], Body[None]]
 ) -> None:
     """I3: another name, another kind, or a call that is not made again block the run, which fixed code resumes."""
     released = [False]
-    undone: list[str] = []
-
-    @colour.step
-    def book(seat: str) -> str:
-        return seat
-
-    @book.compensate
-    def cancel(seat: str) -> None:
-        undone.append(seat)
 
     @colour.step
     def pay(seat: str) -> str:
         return seat
 
     @colour.task
-    def trip() -> Body[str]:
+    def travels() -> Body[str]:
         if released[0]:
-            yield from changed(colour, book, pay)
+            yield from changed(colour, trip.book, pay)
         else:
-            yield book("1a")
+            yield trip.book("1a")
             yield colour.sleep("1d")
             yield pay("1a")
         return "there"
 
-    run = harness.start(trip)
+    run = harness.start(travels)
     released[0] = True
     harness.clock.advance("2d")
     assert run.status is RunStatus.BLOCKED
     assert isinstance(run.error, NonDeterminismError)
     assert "book" in str(run.error)
-    assert not undone
+    assert not trip.undone
     assert run.compensated == []
 
     released[0] = False

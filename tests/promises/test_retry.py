@@ -5,6 +5,7 @@ import pytest
 from flowkit import Retry, RunStatus, task
 from flowkit_testing import Harness
 from tests.promises.steps import AT_ONCE, SLOWLY, restarts
+from tests.promises.tasks import purchase
 from tests.rules.colours import Body, Colour
 
 # ---- R1 -------------------------------------------------------------------------------------------------------------
@@ -92,16 +93,8 @@ def test_a_policy_may_be_a_function(harness: Harness, colour: Colour) -> None:
         asked.append((str(error), attempt))
         return 2.0 if attempt < 3 else None
 
-    @colour.step(retry=policy)
-    def pay() -> str:
-        return "paid"
-
-    @colour.task
-    def shop() -> Body[None]:
-        yield pay()
-
     harness.fail("pay", error=OSError("no line"))
-    run = harness.run(shop)
+    run = harness.run(purchase(colour, retry=policy))
     run.assert_calls(pay=3)
     assert asked == [("no line", 1), ("no line", 2), ("no line", 3)]
 
@@ -116,14 +109,7 @@ def another() -> None:
 
 def test_a_back_off_is_stored(harness: Harness, colour: Colour) -> None:
     """R2: number and time of the next attempt outlive the process; none is lost and none begins anew."""
-
-    @colour.step(retry=SLOWLY)
-    def pay() -> str:
-        return "paid"
-
-    @colour.task
-    def shop() -> Body[str]:
-        return (yield pay())
+    shop = purchase(colour, retry=SLOWLY)
 
     harness.fail("pay", error=OSError("no line"), times=3)
     run = harness.start(shop)
@@ -164,14 +150,7 @@ def test_crashes_at_every_point_of_a_retry(harness: Harness, colour: Colour) -> 
 
 def test_no_wait_after_the_last_attempt(harness: Harness, colour: Colour) -> None:
     """R2: the run fails as soon as it knows."""
-
-    @colour.step(retry=SLOWLY)
-    def pay() -> str:
-        return "paid"
-
-    @colour.task
-    def shop() -> Body[str]:
-        return (yield pay())
+    shop = purchase(colour, retry=SLOWLY)
 
     harness.fail("pay", error=OSError("no line"))
     begun_ms = harness.clock.now_ms()
@@ -183,14 +162,7 @@ def test_no_wait_after_the_last_attempt(harness: Harness, colour: Colour) -> Non
 @pytest.mark.parametrize(("delay_s", "status"), [(60, RunStatus.WAITING), (0.5, RunStatus.SUCCEEDED)])
 def test_a_long_back_off_holds_no_slot(harness: Harness, colour: Colour, delay_s: float, status: RunStatus) -> None:
     """R2: over about a second the run is put aside; a short one is waited for in place."""
-
-    @colour.step(retry=Retry(attempts=2, delay=delay_s, jitter=0))
-    def pay() -> str:
-        return "paid"
-
-    @colour.task
-    def shop() -> Body[str]:
-        return (yield pay())
+    shop = purchase(colour, retry=Retry(attempts=2, delay=delay_s, jitter=0))
 
     harness.fail("pay", error=OSError("no line"), times=1)
     run = harness.start(shop)

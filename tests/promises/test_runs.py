@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from flowkit import RunConflict, RunFinished, RunNotFound, RunRolledBack, RunStatus, step, task
+from flowkit import RunConflict, RunFinished, RunNotFound, RunRolledBack, RunStatus, Task, step, task
 from flowkit.registry import tasks
 from flowkit_testing import Harness
 from flowkit_testing.faults import Outcome
+from tests.promises.tasks import purchase
 from tests.rules.colours import Body, Colour
 
 LEASE_MS = 30_000  # of the harness
@@ -98,16 +99,7 @@ def test_a_live_worker_keeps_its_run(harness: Harness, colour: Colour) -> None:
 
 def test_runs_at_every_crash(harness: Harness, colour: Colour) -> None:
     """X1: also between its acknowledgement and its first effect, and at all the calls of the storage."""
-
-    @colour.step
-    def pay() -> str:
-        return "paid"
-
-    @colour.task
-    def shop() -> Body[str]:
-        return (yield pay())
-
-    found = harness.explore(shop)
+    found = harness.explore(purchase(colour))
     found.assert_safe()
     assert any(injury.point.what == "storage: submit" for tried in found.tried for injury in tried.schedule)
 
@@ -115,8 +107,8 @@ def test_runs_at_every_crash(harness: Harness, colour: Colour) -> None:
 # ---- X2 -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_finished_run_stays_finished(harness: Harness, colour: Colour) -> None:
-    """X2: asked for again it gives its result; it cannot be cancelled, told anything, or retried."""
+def sale(colour: Colour) -> Task[[int], int]:
+    """A task of one step, whose result is its argument."""
 
     @colour.step
     def pay(amount: int) -> int:
@@ -126,7 +118,12 @@ def test_a_finished_run_stays_finished(harness: Harness, colour: Colour) -> None
     def shop(amount: int) -> Body[int]:
         return (yield pay(amount))
 
-    once = shop.options(run_id="order-42")
+    return shop
+
+
+def test_a_finished_run_stays_finished(harness: Harness, colour: Colour) -> None:
+    """X2: asked for again it gives its result; it cannot be cancelled, told anything, or retried."""
+    once = sale(colour).options(run_id="order-42")
     run = harness.run(once, 7)
     again = harness.run(once, 7)
     assert again.run_id == run.run_id == "order-42"
@@ -142,16 +139,7 @@ def test_a_finished_run_stays_finished(harness: Harness, colour: Colour) -> None
 
 def test_nobody_touches_a_finished_run(harness: Harness, colour: Colour) -> None:
     """X2: it is neither claimed nor finished again, whoever is late and whatever was lost."""
-
-    @colour.step
-    def pay(amount: int) -> int:
-        return amount
-
-    @colour.task
-    def shop(amount: int) -> Body[int]:
-        return (yield pay(amount))
-
-    harness.explore(shop, 7).assert_safe()
+    harness.explore(sale(colour), 7).assert_safe()
 
 
 def test_a_retry_runs_what_failed(harness: Harness, colour: Colour) -> None:
@@ -183,17 +171,8 @@ def test_a_retry_runs_what_failed(harness: Harness, colour: Colour) -> None:
 
 def test_a_retry_survives_its_crash(harness: Harness, colour: Colour) -> None:
     """X2: a run that was reopened is a run like others."""
-
-    @colour.step(attempts=1)
-    def pay() -> str:
-        return "paid"
-
-    @colour.task
-    def shop() -> Body[str]:
-        return (yield pay())
-
     harness.fail("pay", error=OSError("no money"), times=1)
-    run = harness.run(shop)
+    run = harness.run(purchase(colour, attempts=1))
     assert not run.ok
     harness.crash("pay", at="after_effect")
     harness.flow.retry(run.run_id)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flowkit import ItemType, RunStatus, sequencer, step, task, work
+from flowkit import ItemType, RunStatus, Task, sequencer, step, task, work
 from flowkit_testing import Harness, RunReport
 from flowkit_testing.faults import AT, At
 from tests.rules.colours import Body, Colour
@@ -14,6 +14,27 @@ from tests.rules.colours import Body, Colour
 def recorded(run: RunReport[Any]) -> list[object]:
     """The results of its steps, in the order of the record."""
     return [entry.data for entry in run.journal if entry.kind == "step" and entry.phase == "done"]
+
+
+def noted(colour: Colour, ran: list[str], **of_note: object) -> Task[[], str]:
+    """A task that waits for the side work of a step `note`, which writes down that it ran, and then does `end`."""
+
+    @colour.step(**of_note)
+    def note(text: str) -> str:
+        ran.append(text)
+        return text
+
+    @colour.step
+    def end() -> str:
+        return "end"
+
+    @colour.task
+    def shop() -> Body[str]:
+        work(note, "a")
+        yield colour.wait_for_work()
+        return (yield end())
+
+    return shop
 
 
 # ---- W1 -------------------------------------------------------------------------------------------------------------
@@ -64,25 +85,9 @@ def test_it_starts_at_once_on_a_thread(harness: Harness) -> None:
 def test_finished_work_is_not_repeated(harness: Harness, colour: Colour, at: At) -> None:
     """W1: on a replay the journal answers for it; unfinished work runs again."""
     ran: list[str] = []
-
-    @colour.step
-    def note(text: str) -> str:
-        ran.append(text)
-        return text
-
-    @colour.step
-    def end() -> str:
-        return "end"
-
-    @colour.task
-    def shop() -> Body[str]:
-        work(note, "a")
-        yield colour.wait_for_work()
-        return (yield end())
-
     harness.crash("note", at=at)
     harness.crash("end", at="after_effect")
-    run = harness.run(shop)
+    run = harness.run(noted(colour, ran))
     assert run.output == "end"
     assert len(ran) == (2 if at in {"after_effect", "before_commit"} else 1)
     assert recorded(run) == ["a", "end"]
@@ -111,24 +116,9 @@ def test_work_at_every_crash(harness: Harness, colour: Colour) -> None:
 
 def test_its_failure_aborts_nothing(harness: Harness, colour: Colour) -> None:
     """W2: it becomes one item with the work's name and error, however often the run is replayed."""
-
-    @colour.step(attempts=2)
-    def note(text: str) -> str:
-        return text
-
-    @colour.step
-    def end() -> str:
-        return "end"
-
-    @colour.task
-    def shop() -> Body[str]:
-        work(note, "a")
-        yield colour.wait_for_work()
-        return (yield end())
-
     harness.fail("note", error=OSError("disk full"))
     harness.crash("end", at="after_effect")
-    run = harness.run(shop)
+    run = harness.run(noted(colour, [], attempts=2))
     assert run.output == "end"
     run.assert_calls(note=2)
     errors = [item for item in harness.flow.handle(run.run_id).items() if item.type is ItemType.STEP_ERROR]

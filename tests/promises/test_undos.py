@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from flowkit import Retry, RunStatus, on_rollback, step, task, uuid4, work
+from flowkit import Retry, RunStatus, on_rollback, task, uuid4, work
 from flowkit_testing import Harness
 from flowkit_testing.faults import AT, At
 from tests.promises.trips import Trip
@@ -52,15 +52,8 @@ def test_a_cancellation_undoes_too(harness: Harness, trip: Trip) -> None:
 
 def test_the_order_is_that_of_the_record(harness: Harness) -> None:
     """G1: not of the calls: what was completed last is undone first."""
-    undone: list[str] = []
-
-    @step
-    async def book(what: str) -> str:
-        return what
-
-    @book.compensate
-    async def cancel(what: str) -> None:
-        undone.append(what)
+    trip = Trip(Colour(awaits=True))
+    book = trip.book
 
     @task(attempts=1)
     async def travels() -> None:
@@ -71,8 +64,8 @@ def test_the_order_is_that_of_the_record(harness: Harness) -> None:
     harness.delay(book, "1h", when=lambda what: what == "car")
     run = harness.run(travels)
     booked = [entry.data for entry in run.journal if entry.kind == "step"]
-    assert booked != ["flight", "hotel", "car"]
-    assert undone == booked[::-1]
+    assert booked != ["booked flight", "booked hotel", "booked car"]
+    assert [f"booked {what}" for what in trip.undone] == booked[::-1]
 
 
 def test_the_undo_gets_what_it_needs(harness: Harness, colour: Colour) -> None:
@@ -137,31 +130,20 @@ def test_an_undo_survives_a_crash(harness: Harness, trip: Trip, at: At) -> None:
 
 def test_work_in_flight_settles_first(harness: Harness) -> None:
     """G1: what was still under way when the scope was left is undone as well, side work included."""
-    undone: list[str] = []
-
-    @step
-    async def book(what: str) -> str:
-        return what
-
-    @book.compensate
-    async def cancel(what: str) -> None:
-        undone.append(what)
-
-    @step(attempts=1)
-    async def pay() -> None:
-        pass
+    trip = Trip(Colour(awaits=True))
+    book = trip.book
 
     @task
     async def travels() -> None:
         work(book, "insurance")
-        await asyncio.gather(book("flight"), pay())
+        await asyncio.gather(book("flight"), trip.pay())
 
     harness.delay(book, "1h", when=lambda what: what == "flight")
     harness.delay(book, "2h", when=lambda what: what == "insurance")
     harness.fail("pay", error=OSError("no money"))
     run = harness.run(travels)
     assert isinstance(run.error, OSError)
-    assert undone == ["insurance", "flight"]
+    assert trip.undone == ["insurance", "flight"]
 
 
 def test_a_child_has_an_undo_of_its_own(harness: Harness, colour: Colour) -> None:

@@ -6,7 +6,7 @@ import sys
 import threading
 import types
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -17,7 +17,7 @@ import attrs
 import pytest
 
 from flowkit import RunBlocked, RunStatus, SerializationError, StepError, step, task
-from flowkit_testing import Harness
+from flowkit_testing import Harness, RunReport
 from tests.rules.colours import Body, Colour
 
 
@@ -234,14 +234,15 @@ class Refused(Exception):
         self.lock = threading.Lock()
 
 
-def test_an_error_comes_back_as_itself(harness: Harness, colour: Colour) -> None:
-    """D6: class, args and encodable attributes, the same the first time and on replay, without its `__init__`."""
-    Refused.made = 0
-    seen: list[tuple[object, ...]] = []
+def caught(
+    harness: Harness, colour: Colour, make: Callable[[], Exception], tells: Callable[[Exception], object]
+) -> tuple[RunReport[None], set[object]]:
+    """The run of a task that lets go on what its step has raised, and what that error told, live and on replay."""
+    seen: list[object] = []
 
     @colour.step(attempts=1)
     def pay() -> None:
-        raise Refused(402, reason="no money")
+        raise make()
 
     @colour.step
     def end() -> None:
@@ -251,15 +252,27 @@ def test_an_error_comes_back_as_itself(harness: Harness, colour: Colour) -> None
     def trip() -> Body[None]:
         try:
             yield pay()
-        except Refused as error:
-            seen.append((type(error), error.args, error.code, error.reason, hasattr(error, "lock")))
+        except Exception as error:
+            seen.append(tells(error))
             yield end()
             raise
 
     harness.crash("end")
     run = harness.run(trip)
     assert len(seen) >= 2
-    assert set(seen) == {(Refused, ("refused with 402",), 402, "no money", False)}
+    return run, set(seen)
+
+
+def test_an_error_comes_back_as_itself(harness: Harness, colour: Colour) -> None:
+    """D6: class, args and encodable attributes, the same the first time and on replay, without its `__init__`."""
+    Refused.made = 0
+
+    def tells(error: Exception) -> tuple[object, ...]:
+        assert isinstance(error, Refused)
+        return type(error), error.args, error.code, error.reason, hasattr(error, "lock")
+
+    run, seen = caught(harness, colour, lambda: Refused(402, reason="no money"), tells)
+    assert seen == {(Refused, ("refused with 402",), 402, "no money", False)}
     assert isinstance(run.error, Refused)
     assert (run.error.code, run.error.args) == (402, ("refused with 402",))
     assert Refused.made == 1
@@ -268,34 +281,17 @@ def test_an_error_comes_back_as_itself(harness: Harness, colour: Colour) -> None
 
 def test_an_error_that_cannot_come_back(harness: Harness, colour: Colour) -> None:
     """D6: whether it can be rebuilt is decided live: `StepError` stands for it, the first time and on replay."""
-    seen: list[str] = []
 
     class Local(Exception):
         """Nobody else can find this class."""
 
-    @colour.step(attempts=1)
-    def pay() -> None:
-        raise Local("no money")
+    def tells(error: Exception) -> str:
+        assert isinstance(error, StepError)
+        return f"{error.cause_type} {error.cause_message}"
 
-    @colour.step
-    def end() -> None:
-        pass
-
-    @colour.task
-    def trip() -> Body[None]:
-        try:
-            yield pay()
-        except StepError as error:
-            seen.append(f"{error.cause_type} {error.cause_message}")
-            yield end()
-            raise
-
-    harness.crash("end")
-    run = harness.run(trip)
-    assert len(seen) >= 2
-    assert len(set(seen)) == 1
-    assert "Local" in seen[0]
-    assert "no money" in seen[0]
+    run, [told] = caught(harness, colour, lambda: Local("no money"), tells)
+    assert "Local" in str(told)
+    assert "no money" in str(told)
     assert isinstance(run.error, StepError)
 
 

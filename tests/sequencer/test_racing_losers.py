@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-from flowkit import CompensationFailed, RunStatus, Step, sequencer, step, task
+from flowkit import CompensationFailed, RunStatus, sequencer, step, task
 from flowkit.binding import Bound
 from flowkit.racing import race
 from flowkit_testing import Harness
@@ -11,64 +11,67 @@ from tests.rules.colours import Colour
 from tests.rules.conftest import PATIENCE_S
 
 
-def late(decided: threading.Event, undone: list[int]) -> Step[[int], int]:
-    """A step that completes when the race has been decided, and writes down what it takes back."""
+class Late:
+    """A sync step that completes when the race has been decided, by the step after it; and what it took back."""
 
-    @step
-    def slow(number: int) -> int:
-        assert decided.wait(PATIENCE_S)
-        return number
+    def __init__(self, colour: Colour) -> None:
+        decided = threading.Event()
+        self.undone: list[int] = []
 
-    @slow.compensate
-    def unslow(number: int) -> None:
-        undone.append(number)
+        @step
+        def slow(number: int) -> int:
+            assert decided.wait(PATIENCE_S)
+            return number
 
-    return slow
+        @slow.compensate
+        def unslow(number: int) -> None:
+            self.undone.append(number)
+
+        @colour.step
+        def fast(number: int) -> int:
+            return 2 * number
+
+        @colour.step
+        def after(number: int) -> int:
+            decided.set()
+            return number + 1
+
+        self.slow, self.fast, self.after = slow, fast, after
+
+
+class Reserving:
+    """A step with an undo, and one that fails."""
+
+    def __init__(self, colour: Colour) -> None:
+        @colour.step
+        def reserve(number: int) -> int:
+            return number
+
+        @reserve.compensate
+        def release(_number: int) -> None: ...
+
+        @colour.step(attempts=1)
+        def fail(number: int) -> int:
+            raise ValueError(number)
+
+        self.reserve, self.release, self.fail = reserve, release, fail
 
 
 class TestLosing:
     """What becomes of those that have lost."""
 
-    def test_a_late_completion_is_recorded_and_undone(self, harness: Harness) -> None:
+    def test_a_late_completion_is_recorded_and_undone(self, colour: Colour, harness: Harness) -> None:
         """G6: a thread cannot be cancelled; what it completes after the race is recorded, and its undo runs."""
-        decided, undone = threading.Event(), list[int]()
-        slow = late(decided, undone)
+        late = Late(colour)
 
-        @step
-        def fast(number: int) -> int:
-            return 2 * number
-
-        @step
-        def after(number: int) -> int:
-            decided.set()
-            return number + 1
-
-        run = harness.run(sequencer("late", input=int).race([slow, fast]).then(after), 4)
+        run = harness.run(
+            sequencer(f"late-{colour.awaits}", input=int).race([late.slow, late.fast]).then(late.after), 4
+        )
 
         assert run.output == 9
-        assert undone == [4]
+        assert late.undone == [4]
         assert run.compensated == ["slow"]
         assert run.status is RunStatus.SUCCEEDED
-
-    def test_a_late_thread_in_an_async_sequencer(self, harness: Harness) -> None:
-        """G6: the same for a sync step among async ones."""
-        decided, undone = threading.Event(), list[int]()
-        slow = late(decided, undone)
-
-        @step
-        async def fast(number: int) -> int:
-            return 2 * number
-
-        @step
-        async def after(number: int) -> int:
-            decided.set()
-            return number + 1
-
-        run = harness.run(sequencer("late-async", input=int).race([slow, fast]).then(after), 4)
-
-        assert run.output == 9
-        assert undone == [4]
-        assert run.compensated == ["slow"]
 
     def test_an_async_step_is_cancelled(self, harness: Harness) -> None:
         """An async step under way is cancelled: the run does not wait for what nobody wants any more."""
@@ -121,49 +124,29 @@ class TestLosing:
 
     def test_a_loser_begins_nothing_new(self, harness: Harness) -> None:
         """A line that has lost goes no further than the step that it is in."""
-        decided = threading.Event()
-        slow = late(decided, [])
+        late = Late(Colour(awaits=False))
 
         @step
         def never(number: int) -> int:
             return number
 
-        @step
-        def fast(number: int) -> int:
-            return 2 * number
+        loser = sequencer("loser", input=int).then(late.slow).then(never)
+        run = harness.run(sequencer("no-further", input=int).race([loser, late.fast]).then(late.after), 4)
 
-        @step
-        def after(number: int) -> int:
-            decided.set()
-            return number
-
-        loser = sequencer("loser", input=int).then(slow).then(never)
-        run = harness.run(sequencer("no-further", input=int).race([loser, fast]).then(after), 4)
-
-        assert run.output == 8
+        assert run.output == 9
         assert run.calls("slow") == 1
         assert run.calls("never") == 0
 
     def test_an_undo_that_fails_ends_the_run(self, colour: Colour, harness: Harness) -> None:
         """G2: what a loser has completed and cannot be undone is no secret."""
-
-        @colour.step
-        def reserve(number: int) -> int:
-            return number
-
-        @reserve.compensate
-        def release(_number: int) -> None: ...
-
-        @colour.step(attempts=1)
-        def fail(number: int) -> int:
-            raise ValueError(number)
+        steps = Reserving(colour)
 
         @colour.step
         def double(number: int) -> int:
             return 2 * number
 
-        loser = sequencer(f"loser-{colour.awaits}", input=int).then(reserve).then(fail)
-        harness.fail(release, error=OSError("stuck"))
+        loser = sequencer(f"loser-{colour.awaits}", input=int).then(steps.reserve).then(steps.fail)
+        harness.fail(steps.release, error=OSError("stuck"))
         run = harness.run(sequencer("stuck", input=int).race([loser, double], max_concurrency=1), 4)
 
         assert isinstance(run.error, CompensationFailed)
@@ -171,50 +154,33 @@ class TestLosing:
 
     def test_the_winners_undos_stay(self, colour: Colour, harness: Harness) -> None:
         """What the winner has completed is undone if the run fails later."""
+        steps = Reserving(colour)
 
-        @colour.step
-        def reserve(number: int) -> int:
-            return number
-
-        @reserve.compensate
-        def release(_number: int) -> None: ...
-
-        @colour.step(attempts=1)
-        def fail(number: int) -> int:
-            raise ValueError(number)
-
-        run = harness.run(sequencer("winner-undone", input=int).race([reserve, fail], max_concurrency=1).then(fail), 4)
+        chain = sequencer("winner-undone", input=int).race([steps.reserve, steps.fail], max_concurrency=1)
+        run = harness.run(chain.then(steps.fail), 4)
 
         assert isinstance(run.error, ValueError)
         assert run.compensated == ["reserve"]
 
     def test_a_loser_that_handles_its_loss(self, harness: Harness) -> None:
         """A line that has lost begins nothing, not in `finally` either: its undos are what cleans up."""
-        decided = threading.Event()
-        slow = late(decided, [])
-
-        @step
-        def double(number: int) -> int:
-            return 2 * number
-
-        @step
-        def after(number: int) -> int:
-            decided.set()
-            return number
+        late = Late(Colour(awaits=False))
 
         def line() -> int:
             try:
-                slow(1)
-                return double(1)
+                late.slow(1)
+                doubled: int = late.fast(1)
+                return doubled
             finally:
-                double(2)
+                late.fast(2)
 
         @task(id="race-finally")
         def body() -> int:
             loser: Bound[int] = Bound("line", None, False, (), {}, line, None)  # noqa: FBT003  # as x.bind makes it
-            return after(race(loser, double.bind(4)))
+            ended: int = late.after(race(loser, late.fast.bind(4)))
+            return ended
 
         run = harness.run(body)
-        assert run.output == 8
-        assert run.calls("double") == 1
+        assert run.output == 9
+        assert run.calls("fast") == 1
         assert not [entry for entry in run.journal if entry.phase == "cancelled"]
