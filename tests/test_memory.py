@@ -325,3 +325,15 @@ def test_a_bucket_that_grows_in_the_middle_is_split(monkeypatch: pytest.MonkeyPa
 
     assert list(numbers.below(50)) == list(reversed(range(50)))
     assert max(len(bucket) for bucket in numbers._buckets) <= 8  # noqa: SLF001 - how it keeps them is told nowhere else
+
+
+def test_a_timer_set_between_a_claim_and_a_wait_wakes(memory: MemoryStorage) -> None:
+    """E4: whoever was told of no timer does not wait past one that was set before it began to wait."""
+    lease = born(memory, "run")
+    assert memory.claim(Grant("worker", "idle", 1000), AnyOf(("task",)), 1, now_ms=0).leases == ()
+    memory.commit([Commit("run", lease.owner, lease.fence, "sleep", 0, then=Suspend(wake_at_ms=5))], now_ms=0)
+
+    waiter = Thread(target=memory.wait_for_work, args=(AnyOf(("task",)), 2 * PATIENCE_S), daemon=True)
+    waiter.start()
+    waiter.join(PATIENCE_S)
+    assert not waiter.is_alive()

@@ -90,5 +90,6 @@ def _best(lanes: Iterable[Lane], limit: int) -> Iterator[Run]:
 def _next_due(lanes: Iterable[Lane]) -> Iterator[int]:
     for lane in lanes:
         first = lane.due.first()
+        lane.timers_told = lane.timers_set
         if first is not None:
             yield first[0][0]

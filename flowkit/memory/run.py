@@ -45,6 +45,7 @@ class Lane:
     ready_count: int = 0  # runs whose place is READY
     leased_count: int = 0  # and LEASED
     timers_set: int = 0  # grows, so that an idle worker looks again
+    timers_told: int = 0  # how many of them a claim has known
 
     def has_room(self, run: Run, now_ms: int) -> bool:
         """Whether the run's limit lets it be leased."""

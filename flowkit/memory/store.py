@@ -131,7 +131,7 @@ class MemoryStorage:
             return None if run is None else run.snapshot(after, limit, system_now_ms())
 
     def wait_for_work(self, want: AnyOf, timeout_s: float) -> None:
-        """Return when a run is ready, or when a timer was set that a waiting claimer cannot know of.
+        """Return when a run is ready, or when a timer was set that no claim has known, or that this one did not.
 
         Or when a task has its first run: whoever waits may have come to know the task meanwhile.
         """
@@ -142,7 +142,8 @@ class MemoryStorage:
                 if not self._open or len(state.lanes) != known:
                     return True
                 lanes = claims.lanes_of(state, want)
-                return any(lane.ready for lane in lanes) or _timers(lanes) != before
+                news = any(lane.ready or lane.timers_told < lane.timers_set for lane in lanes)
+                return news or _timers(lanes) != before
 
             state.work.wait_for(something_new, timeout_s)
 

@@ -303,7 +303,7 @@ class TestLooks:
             yield from ()
 
         storage = Mute()
-        with Flow(storage, worker=False) as flow, working(flow, 4) as worker:
+        with Flow(storage, worker=False) as flow, working(flow, runs + 1) as worker:  # ends may be slow to count
             eventually(lambda: storage.claims > 0)
             for _ in range(runs):
                 handle = flow.start(body)
