@@ -12,7 +12,8 @@ from flowkit_testing.servers import PATIENCE_S, Server
 
 SLOTS = 16384
 MASTER = "flowkit"  # what the Sentinels call it
-DOWN_AFTER_MS = 700
+DOWN_AFTER_MS = 700  # a master that was killed
+NEVER_DOWN_MS = 600_000  # one that is slow
 
 
 class Cluster:
@@ -130,7 +131,7 @@ class Cluster:
 class Sentinel(Server):
     """One that watches a master, and makes a replica the master when it is gone."""
 
-    def __init__(self, master: Server, name: str = "", quorum: int = 1, down_after_ms: int = DOWN_AFTER_MS) -> None:
+    def __init__(self, master: Server, name: str = "", quorum: int = 1, down_after_ms: int = NEVER_DOWN_MS) -> None:
         super().__init__(name)
         self._master = master
         self._quorum = quorum
@@ -155,12 +156,13 @@ class Watched:
     Args:
         sentinels: how many; all of them have to agree.
         name: `valkey`, `redis` or a path (see `servers.Server`).
-        down_after_ms: how long the master may be silent. A test in which nobody is to take over gives it long.
+        down_after_ms: how long the master may be silent. Unless given, nobody takes over from one that is only slow:
+            `fail_over` lets it happen.
         settings: of the two servers.
     """
 
     def __init__(
-        self, sentinels: int = 1, name: str = "", *, down_after_ms: int = DOWN_AFTER_MS, **settings: str
+        self, sentinels: int = 1, name: str = "", *, down_after_ms: int = NEVER_DOWN_MS, **settings: str
     ) -> None:
         self.servers = [Server(name, **settings), Server(name, **({"repl_diskless_sync_delay": "0"} | settings))]
         self.sentinels = [Sentinel(self.servers[0], name, sentinels, down_after_ms) for _ in range(sentinels)]
@@ -220,7 +222,14 @@ class Watched:
         """Kill the master, and wait until the other one has taken over and the Sentinels say so."""
         before = self.master
         before.kill()
+        self._set_down_after(DOWN_AFTER_MS)
         until(lambda: self.master is not before and b"role:master" in self.master.ask("INFO", "replication"))
+        self._set_down_after(NEVER_DOWN_MS)
+
+    def _set_down_after(self, ms: int) -> None:
+        for sentinel in self.sentinels:
+            answer = sentinel.ask("SENTINEL", "SET", MASTER, "down-after-milliseconds", str(ms))
+            assert answer == b"+OK\r\n", answer
 
     def stop(self) -> None:
         """End all of it for good."""

@@ -15,7 +15,7 @@ from flowkit.errors import StorageError
 from flowkit.records import RunQuery
 from flowkit.storage import Storage
 from flowkit_redis import RedisStorage, redis_storage
-from flowkit_testing.clusters import Cluster, Watched, until
+from flowkit_testing.clusters import DOWN_AFTER_MS, Cluster, Watched, until
 from flowkit_testing.contract.committing import Committing
 from flowkit_testing.contract.keeping import Purging, Values
 from flowkit_testing.contract.limiting import Limiting
@@ -35,16 +35,22 @@ OF_SENTINELS = "of-sentinels"
 def _shared(flowkit_redis_cluster: Cluster) -> Iterator[None]:
     """What the storages of this module lie on: each server has the user, each Sentinel lets ask who the master is."""
     with Watched() as watched:
-        for server in (*flowkit_redis_cluster.nodes, *watched.servers):
-            limited(server, NAME)
-        for sentinel in watched.sentinels:
-            rights = (f">{OF_SENTINELS}", "-@all", "+sentinel|get-master-addr-by-name")
-            assert sentinel.ask("ACL", "SETUSER", "default", "resetpass", *rights) == b"+OK\r\n"
+        for node in flowkit_redis_cluster.nodes:
+            limited(node, NAME)
+        _with_rights(watched)
         _clusters.append(flowkit_redis_cluster)
         _watched.append(watched)
         yield
         _clusters.clear()
         _watched.clear()
+
+
+def _with_rights(watched: Watched) -> None:
+    for server in watched.servers:
+        limited(server, NAME)
+    for sentinel in watched.sentinels:
+        rights = (f">{OF_SENTINELS}", "-@all", "+sentinel|get-master-addr-by-name")
+        assert sentinel.ask("ACL", "SETUSER", "default", "resetpass", *rights) == b"+OK\r\n"
 
 
 def of_user(url: str) -> str:
@@ -59,7 +65,11 @@ def on_the_cluster() -> str:
 
 def behind_the_sentinel() -> str:
     """Behind the Sentinel, which wants a password of its own."""
-    return of_user(_watched[-1].url) + f"&sentinel_password={OF_SENTINELS}"
+    return _behind(_watched[-1])
+
+
+def _behind(watched: Watched) -> str:
+    return of_user(watched.url) + f"&sentinel_password={OF_SENTINELS}"
 
 
 class _Twice:
@@ -160,18 +170,19 @@ def test_a_wrong_password_of_the_sentinels_is_not_shown() -> None:
 
 def test_a_failover() -> None:
     """The rights are those of whoever is the master: a replica that takes over has the same user."""
-    watched = _watched[-1]
-    master, replica = watched.servers
-    storage = redis_storage(behind_the_sentinel())
-    storage.open()
-    storage.compare_and_set("key", 0, b"before")
-    master.ask("WAIT", "1", "60000")
-    master.kill()
-    until(lambda: b"role:master" in replica.ask("INFO", "replication"))
-    until(lambda: _answers(storage))
-    assert storage.get("key") == (b"before", 1)
-    assert storage.list_runs(RunQuery()).headers == ()
-    storage.close()
+    with Watched(down_after_ms=DOWN_AFTER_MS) as watched:
+        _with_rights(watched)
+        master, replica = watched.servers
+        storage = redis_storage(_behind(watched))
+        storage.open()
+        storage.compare_and_set("key", 0, b"before")
+        watched.caught_up()
+        master.kill()
+        until(lambda: b"role:master" in replica.ask("INFO", "replication"))
+        until(lambda: _answers(storage))
+        assert storage.get("key") == (b"before", 1)
+        assert storage.list_runs(RunQuery()).headers == ()
+        storage.close()
 
 
 def _answers(storage: RedisStorage) -> bool:

@@ -37,7 +37,7 @@ IDLE_S = 20.0  # an idle worker that finds work later than this is deaf
 @pytest.fixture(scope="module", autouse=True)
 def sound() -> Iterator[Watched]:
     """A master, a replica and a Sentinel that no test does harm to."""
-    with Watched(down_after_ms=60_000) as started:  # a slow machine is no reason to fail over
+    with Watched() as started:
         _watched.append(started)
         yield started
         _watched.remove(started)

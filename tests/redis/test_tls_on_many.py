@@ -35,7 +35,7 @@ def cluster_behind_fronts(certificates: Certificates) -> Iterator[str]:
 def sentinel_behind_fronts(certificates: Certificates) -> Iterator[str]:
     """A Sentinel whose front tells where the fronts of the servers are."""
     with ExitStack() as stack:
-        watched = stack.enter_context(Watched(down_after_ms=60_000))
+        watched = stack.enter_context(Watched())
         context = certificates.context()
         fronts = {server.port: stack.enter_context(TlsFront(server.port, context)) for server in watched.servers}
         renamed = {port: front.port for port, front in fronts.items()}

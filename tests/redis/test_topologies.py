@@ -33,7 +33,7 @@ SAMPLE = [case for case in CASES if case.name in CHOSEN]
 @pytest.fixture(scope="module")
 def watched() -> Iterator[Watched]:
     """A master, a replica and a Sentinel."""
-    with Watched(down_after_ms=60_000) as started:
+    with Watched() as started:
         yield started
 
 
