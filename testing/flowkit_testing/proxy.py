@@ -71,6 +71,8 @@ class Proxy:
 
     def close(self) -> None:
         """Close everything."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # a thread that stands in `accept` would let one more in
         self._listener.close()
         self._held.set()
         self.cut()

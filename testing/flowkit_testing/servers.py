@@ -173,13 +173,5 @@ class Server:
         self._process = None
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _values(value: str) -> list[str]:
     return value.split() if value else [""]

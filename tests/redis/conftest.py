@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -33,6 +34,14 @@ def url(flowkit_redis_server: Server) -> str:
 def cluster_url(flowkit_redis_cluster: Cluster) -> str:
     """An empty namespace of eight shards."""
     return f"{flowkit_redis_cluster.url}?namespace=t{os.getpid()}-{next(_namespaces)}"
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that nobody listens on, nor can begin to as long as the test lasts."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 @contextlib.contextmanager

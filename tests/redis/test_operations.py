@@ -23,7 +23,7 @@ from flowkit.records import AnyOf, Commit, Finish, Grant, Lease, NewRun, RunStat
 from flowkit_redis import RedisStorage, redis_storage
 from flowkit_redis.url import parse
 from flowkit_testing.clusters import Cluster, until
-from flowkit_testing.servers import Server, free_port
+from flowkit_testing.servers import Server
 from tests.redis.conftest import opened
 
 ANY = AnyOf(("task",))
@@ -34,9 +34,9 @@ _numbers = count()
 
 @pytest.mark.parametrize("command", ["doctor", "runs list", "runs show run", "worker flowkit_testing.corpus"])
 @pytest.mark.parametrize("scheme", ["redis", "redis+cluster", "redis+sentinel"])
-def test_nobody_there(command: str, scheme: str) -> None:
+def test_nobody_there(silent_port: int, command: str, scheme: str) -> None:
     """A server that is not there is named, with what to look at, on one line, by an exit code of its own."""
-    where = f"{scheme}://127.0.0.1:{free_port()}/{'shop/' if scheme == 'redis+sentinel' else ''}0"
+    where = f"{scheme}://127.0.0.1:{silent_port}/{'shop/' if scheme == 'redis+sentinel' else ''}0"
     found = CliRunner().invoke(cli, [*command.split(), "--storage", where])
     assert found.exit_code == Exit.STORAGE, found.output
     assert f"{where} cannot be opened (" in found.output
@@ -177,9 +177,9 @@ def wary() -> Iterator[Server]:
 class TestSecrets:
     """A password of the URL is nowhere to be read: not in what is said, not in what is raised, not in any repr."""
 
-    def _wrong(self, wary: Server) -> list[str]:
+    def _wrong(self, wary: Server, silent_port: int) -> list[str]:
         at, login = f"127.0.0.1:{wary.port}", f"app:{ESCAPED}@"
-        nobody = f"127.0.0.1:{free_port()}"
+        nobody = f"127.0.0.1:{silent_port}"
         return [
             f"redis://:{ESCAPED}@{at}/0",
             f"redis://{login}{nobody}/0?connect_timeout=1",
@@ -197,10 +197,10 @@ class TestSecrets:
             f"redis:{SECRET}",
         ]
 
-    def test_errors_and_reprs(self, wary: Server, caplog: pytest.LogCaptureFixture) -> None:
+    def test_errors_and_reprs(self, wary: Server, silent_port: int, caplog: pytest.LogCaptureFixture) -> None:
         """Whatever is wrong with the URL or the server, the whole chain of errors does not tell."""
         with caplog.at_level(logging.DEBUG):
-            for url in self._wrong(wary):
+            for url in self._wrong(wary, silent_port):
                 with pytest.raises(Exception) as caught, Flow(url):  # noqa: PT011  # each is another one
                     pass
                 self._keep(url, "".join(traceback.format_exception(caught.value)).replace(url, ""))
@@ -218,9 +218,9 @@ class TestSecrets:
         storage.close()
 
     @pytest.mark.parametrize("command", ["doctor", "doctor --json", "runs list --json", "runs show r"])
-    def test_commands(self, wary: Server, command: str) -> None:
+    def test_commands(self, wary: Server, silent_port: int, command: str) -> None:
         """Nor does what a command prints, as text or as JSON."""
-        for url in self._wrong(wary):
+        for url in self._wrong(wary, silent_port):
             found = CliRunner().invoke(cli, [*command.split(), "--storage", url])
             assert found.exit_code != 0
             self._keep(f"{command} {url}", found.output)

@@ -48,8 +48,7 @@ def cluster_of_redis(certificates: Certificates) -> Iterator[str]:
     """Nodes that speak TLS, among each other too."""
     cluster = Cluster(2, "redis", tls_cluster="yes")
     for node in cluster.nodes:
-        its = certificates.settings() | {"tls_port": str(node.reserve_port())}
-        node.settings |= {name.replace("_", "-"): value for name, value in its.items()}
+        node.settings |= certificates.settings(node)
     with cluster:
         yield f"rediss+cluster://127.0.0.1:{cluster.nodes[0].settings['tls-port']}"
 
@@ -59,8 +58,8 @@ class TlsSentinel(Sentinel):
 
     def __init__(self, master: Server, certificates: Certificates) -> None:
         super().__init__(master, "redis")
-        self.tls = {name.replace("_", "-"): value for name, value in certificates.settings().items()}
-        self._plain, self._secure = str(master.port), master.settings["tls-port"]
+        self.tls = certificates.settings(self)
+        self._plain, self._secure = f" 127.0.0.1 {master.port} ", f" 127.0.0.1 {master.settings['tls-port']} "
 
     def command(self) -> list[str | Path]:
         """As a Sentinel is started; its master's port is the one for TLS."""
@@ -74,7 +73,9 @@ class TlsSentinel(Sentinel):
 @contextlib.contextmanager
 def sentinel_of_redis(certificates: Certificates) -> Iterator[str]:
     """A Sentinel and a master that speak TLS."""
-    with Server("redis", **certificates.settings()) as master, TlsSentinel(master, certificates) as sentinel:
+    server = Server("redis")
+    server.settings |= certificates.settings(server)
+    with server as master, TlsSentinel(master, certificates) as sentinel:
         yield f"rediss+sentinel://127.0.0.1:{sentinel.tls['tls-port']}/flowkit/0"
 
 

@@ -11,7 +11,6 @@ from flowkit.errors import ConfigurationError
 from flowkit.records import Durability, NewRun
 from flowkit_redis import redis_storage
 from flowkit_redis.url import Tls, parse
-from flowkit_testing.servers import free_port
 
 SECRET = "hunter2"  # noqa: S105  # it opens nothing
 
@@ -75,9 +74,9 @@ def test_a_wrong_url_is_told_what_is_wrong(url: str, says: str) -> None:
     assert caught.value.__cause__ is None
 
 
-def test_secrets_are_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+def test_secrets_are_shown_nowhere(silent_port: int, caplog: pytest.LogCaptureFixture) -> None:
     """Not in reprs, nor in the errors of a server that is not there, nor in logs."""
-    url = f"redis://app:{SECRET}@127.0.0.1:{free_port()}/0"
+    url = f"redis://app:{SECRET}@127.0.0.1:{silent_port}/0"
     storage = redis_storage(url)
 
     with caplog.at_level(logging.DEBUG), pytest.raises(Exception) as caught:  # noqa: PT011  # whatever the client says

@@ -12,7 +12,7 @@ from typing import Self
 
 import trustme
 
-from flowkit_testing.servers import free_port
+from flowkit_testing.servers import Server
 
 
 class TlsFront:
@@ -62,15 +62,18 @@ class TlsFront:
 
     def _serve(self, plain: socket.socket) -> None:
         """Whoever opens a socket closes it; `close` ends what is said on it."""
-        with plain, self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False) as near:
+        with (
+            contextlib.suppress(OSError),  # it was not convinced, or not convincing, or is gone already
+            plain,
+            self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False) as near,
+        ):
             self._open(near)
-            with contextlib.suppress(OSError):  # it was not convinced, or not convincing
-                near.do_handshake()
-                with socket.create_connection(("127.0.0.1", self._port)) as far:
-                    self._open(far)
-                    back = self._start(_pass_on, far, near, self._renamed)
-                    _pass_on(near, far, {})
-                    back.join()
+            near.do_handshake()
+            with socket.create_connection(("127.0.0.1", self._port)) as far:
+                self._open(far)
+                back = self._start(_pass_on, far, near, self._renamed)
+                _pass_on(near, far, {})
+                back.join()
 
     def _open(self, socket_: socket.socket) -> None:
         with self._lock:
@@ -119,12 +122,12 @@ class Certificates:
         authority.issue_cert("client@example.org").private_key_and_cert_chain_pem.write_to_path(str(self.client))
         self._authority = authority
 
-    def settings(self) -> dict[str, str]:
+    def settings(self, server: Server) -> dict[str, str]:
         """For a server that speaks TLS itself, with its peers too; its plain port stays open for the tests."""
         if not self.server.exists():
             self._authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(self.server))
-        files = {"tls_cert_file": self.server, "tls_key_file": self.server, "tls_ca_cert_file": self.ca}
-        own = {"tls_port": str(free_port()), "tls_auth_clients": "no", "tls_replication": "yes"}
+        files = {"tls-cert-file": self.server, "tls-key-file": self.server, "tls-ca-cert-file": self.ca}
+        own = {"tls-port": str(server.reserve_port()), "tls-auth-clients": "no", "tls-replication": "yes"}
         return own | {name: str(file) for name, file in files.items()}
 
     def context(self, host: str = "127.0.0.1", *, mutual: bool = False) -> ssl.SSLContext:
