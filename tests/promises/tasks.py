@@ -42,6 +42,22 @@ def drawing(colour: Colour) -> Task[[], int]:
     return trip
 
 
+def paused(colour: Colour) -> Task[[], list[str]]:
+    """A task that waits for days between two steps `book`."""
+
+    @colour.step
+    def book(seat: str) -> str:
+        return seat
+
+    @colour.task
+    def trip() -> Body[list[str]]:
+        first = yield book("1a")
+        yield colour.sleep("3d")
+        return [first, (yield book("1b"))]
+
+    return trip
+
+
 class Seats:
     """A task that books seats, one after the other, by a step `book`; and what has run of it."""
 

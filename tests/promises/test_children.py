@@ -4,18 +4,25 @@ import threading
 
 import pytest
 
-from flowkit import RunStatus
+from flowkit import RunStatus, Task
 from flowkit_testing import Harness
 from tests.rules.colours import Body, Colour
 
 
-def test_a_child_exists_once(harness: Harness, colour: Colour) -> None:
-    """E3: its id follows from its parent's run and the call, so that a replay finds it; by key, by number, inline."""
+def resting(colour: Colour) -> Task[[str], str]:
+    """A child that waits for a while."""
 
     @colour.task
     def child(text: str) -> Body[str]:
         yield colour.sleep("1h")
         return f"child {text}"
+
+    return child
+
+
+def test_a_child_exists_once(harness: Harness, colour: Colour) -> None:
+    """E3: its id follows from its parent's run and the call, so that a replay finds it; by key, by number, inline."""
+    child = resting(colour)
 
     @colour.step
     def end() -> None:
@@ -44,11 +51,7 @@ def test_a_child_exists_once(harness: Harness, colour: Colour) -> None:
 
 def test_children_at_every_crash(harness: Harness, colour: Colour) -> None:
     """E3: no wake-up is lost and no child is doubled, wherever a process dies."""
-
-    @colour.task
-    def child(text: str) -> Body[str]:
-        yield colour.sleep("1h")
-        return f"child {text}"
+    child = resting(colour)
 
     @colour.task
     def parent() -> Body[list[str]]:

@@ -9,7 +9,7 @@ from flowkit.entries import Phase
 from flowkit_testing import Harness
 from flowkit_testing.faults import AT, At, Outcome
 from tests.promises.steps import AT_ONCE
-from tests.promises.tasks import Seats, drawing, purchase
+from tests.promises.tasks import Seats, drawing, paused, purchase
 from tests.rules.colours import Body, Colour
 
 
@@ -87,18 +87,7 @@ def test_what_is_completed_never_runs_again_on_a_retry(harness: Harness, colour:
 
 def test_what_is_completed_never_runs_again_on_resuming(harness: Harness, colour: Colour) -> None:
     """D2: a run that has waited goes on behind what it has done."""
-
-    @colour.step
-    def book(seat: str) -> str:
-        return seat
-
-    @colour.task
-    def trip() -> Body[list[str]]:
-        first = yield book("1a")
-        yield colour.sleep("3d")
-        return [first, (yield book("1b"))]
-
-    run = harness.start(trip)
+    run = harness.start(paused(colour))
     run.assert_calls(book=1)
     harness.clock.advance("4d")
     assert run.output == ["1a", "1b"]
@@ -242,18 +231,7 @@ def test_a_zombie_finishes_nothing(harness: Harness, colour: Colour, at: At) -> 
 
 def test_leases_may_be_lost_anywhere(harness: Harness, colour: Colour) -> None:
     """D4: at every effect a stranger may take over: the first one records, renews and finishes nothing."""
-
-    @colour.step
-    def book(seat: str) -> str:
-        return seat
-
-    @colour.task
-    def trip() -> Body[list[str]]:
-        first = yield book("1a")
-        yield colour.sleep("1h")
-        return [first, (yield book("1b"))]
-
-    harness.explore(trip, faults=("lease",)).assert_safe()
+    harness.explore(paused(colour), faults=("lease",)).assert_safe()
 
 
 @pytest.mark.parametrize("outcome", ["not_applied", "applied_ack_lost"])
