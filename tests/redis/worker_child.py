@@ -5,13 +5,16 @@ Arguments: URL, folder, lease, and by how many seconds this machine's clock is w
 
 import os
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from flowkit import Flow, sleep, step, task
 from flowkit.clock import SystemClock
 
 FOLDER = Path(sys.argv[2]) if len(sys.argv) > 2 else Path()
+_hanging = threading.Event()  # set in the process whose steps are to hang
 
 
 class SkewedClock(SystemClock):
@@ -46,14 +49,12 @@ def chain(run: str, length: int) -> int:
 
 @step
 def hang(run: str) -> str:
-    """Take until a file says that it is enough; the first who comes here hangs, others go through."""
-    try:
+    """Take until a file says that it is enough; the first process that comes here hangs, others go through."""
+    with suppress(FileExistsError):
         (FOLDER / "waiting").touch(exist_ok=False)  # before it is noted: who reads the note may freeze this process
-        first = True
-    except FileExistsError:
-        first = False
+        _hanging.set()  # also if this process stood still past its lease, and comes here once more
     note(f"{run}:hang")
-    if not first:
+    if not _hanging.is_set():
         return "through"
     while not (FOLDER / "enough").exists():
         time.sleep(0.005)
