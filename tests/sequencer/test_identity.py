@@ -141,7 +141,7 @@ class TestIds:
         right = base.then(perhaps).then(double)
         crash_once(memory, right, 4)
 
-        assert memory.flow(worker=True).handle("r").result(timeout=30) == 16
+        assert memory.flow(worker=True).handle("r").result(timeout=60) == 16
         assert base.id == "id-resumed"
         assert left.id != right.id
 
@@ -213,8 +213,8 @@ def test_it_is_a_task(memory: Store) -> None:
     flow: Flow = memory.flow(worker=True)
     handle = flow.start(chain.options(run_id="r", priority=3), 4)
 
-    assert handle.result(timeout=30) == 9
+    assert handle.result(timeout=60) == 9
     assert [header.run_id for header in flow.runs(task=chain)] == ["r"]
-    assert flow.fork("r", from_step="increment").result(timeout=30) == 9
+    assert flow.fork("r", from_step="increment").result(timeout=60) == 9
     assert flow.run(chain.options(run_id="r", priority=3), 4) == 9
     assert repr(chain) == "<Sequencer id-as-task>"

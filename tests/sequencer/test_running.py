@@ -356,4 +356,4 @@ def test_flow_types() -> None:
     """`flow.run` and `flow.start` know it."""
     with Flow("memory:") as flow:
         assert flow.run(begin("run-flow"), 4) == 8
-        assert flow.start(begin("run-flow-start"), 4).result(timeout=30) == 8
+        assert flow.start(begin("run-flow-start"), 4).result(timeout=60) == 8
