@@ -128,6 +128,15 @@ class Cluster:
         self.stop()
 
 
+def catch_up(replica: Server, master: Server) -> None:
+    """Wait until a replica has all that its master has acknowledged so far.
+
+    `WAIT` would not tell: it counts only what was written over the connection that asks.
+    """
+    acknowledged = _number(master, b"master_repl_offset:")
+    until(lambda: _number(replica, b"slave_repl_offset:") >= acknowledged)
+
+
 class Sentinel(Server):
     """One that watches a master, and makes a replica the master when it is gone."""
 
@@ -200,12 +209,8 @@ class Watched:
         return _number(self.master, b"master_repl_offset:") - _number(self.replica, b"slave_repl_offset:")
 
     def caught_up(self) -> None:
-        """Wait until the replica has all that the master has acknowledged so far.
-
-        `WAIT` would not tell: it counts only what was written over the connection that asks.
-        """
-        acknowledged = _number(self.master, b"master_repl_offset:")
-        until(lambda: _number(self.replica, b"slave_repl_offset:") >= acknowledged)
+        """Wait until the replica has all that the master has acknowledged so far."""
+        catch_up(self.replica, self.master)
 
     def cut_off_replica(self) -> None:
         """From now on the replica gets nothing of what the master acknowledges: it has the wrong password for it."""

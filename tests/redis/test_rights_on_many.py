@@ -15,7 +15,7 @@ from flowkit.errors import StorageError
 from flowkit.records import RunQuery
 from flowkit.storage import Storage
 from flowkit_redis import RedisStorage, redis_storage
-from flowkit_testing.clusters import DOWN_AFTER_MS, Cluster, Watched, until
+from flowkit_testing.clusters import DOWN_AFTER_MS, Cluster, Watched, catch_up, until
 from flowkit_testing.contract.committing import Committing
 from flowkit_testing.contract.keeping import Purging, Values
 from flowkit_testing.contract.limiting import Limiting
@@ -176,7 +176,7 @@ def test_a_failover() -> None:
         storage = redis_storage(_behind(watched))
         storage.open()
         storage.compare_and_set("key", 0, b"before")
-        watched.caught_up()
+        catch_up(replica, master)  # the Sentinel, which has a password now, is not asked who they are
         master.kill()
         until(lambda: b"role:master" in replica.ask("INFO", "replication"))
         until(lambda: _answers(storage))
