@@ -31,6 +31,7 @@ ROUNDS, WARM_UP = 1000, 100
 LEVELS = {"everysec": {"appendonly": "yes"}, "always": {"appendonly": "yes", "appendfsync": "always"}}
 FEW, MANY = 100, 100_000
 FINISHED = 1_000_000
+CLAIMS = 2000  # rounds
 WANTED = AnyOf(("bench-queued",))
 
 
@@ -97,6 +98,11 @@ class Pair:
     full: Server
     fresh: Server
 
+    def rest(self) -> None:
+        """Wait until neither rewrites its log."""
+        rest(self.full)
+        rest(self.fresh)
+
 
 @pytest.fixture(scope="module")
 def pair(pytestconfig: pytest.Config) -> Iterator[Pair]:
@@ -109,7 +115,6 @@ def pair(pytestconfig: pytest.Config) -> Iterator[Pair]:
     name = "redis" if asked is None and binary("redis") is not None else ""
     with Server(name, appendonly="yes") as full, Server(name, appendonly="yes") as fresh:
         fill(full, FINISHED)
-        rest(full)
         yield Pair(full, fresh)
 
 
@@ -203,6 +208,7 @@ def test_a_step_beside_finished_runs(
             runner.run(concurrently())
 
         calls = steps * runs
+        pair.rest()
         measured = by_turns(
             benchmark, lambda: some(full), lambda: some(fresh), rounds=30, flowkit_calls=calls, bare_calls=calls
         )
@@ -236,14 +242,16 @@ def test_a_claim(pair: Pair, benchmark: BenchmarkFixture, judge: Judge) -> None:
     """A claim looks at the heads of its queues, however long these are."""
     url = pair.fresh.url
     with queued(f"{url}?namespace=deep", MANY) as deep, queued(f"{url}?namespace=shallow", FEW) as shallow:
-        measured = by_turns(benchmark, claiming(deep), claiming(shallow), rounds=500, warm_up=20)
+        pair.rest()
+        measured = by_turns(benchmark, claiming(deep), claiming(shallow), rounds=CLAIMS, warm_up=20)
     judge(f"claim of 1 of {MANY:,}", measured)
 
 
 def test_a_claim_beside_finished_runs(pair: Pair, benchmark: BenchmarkFixture, judge: Judge) -> None:
     """A million finished runs do not stand in its way."""
     with queued(pair.full.url, MANY) as full, queued(pair.fresh.url, MANY) as fresh:
-        measured = by_turns(benchmark, claiming(full), claiming(fresh), rounds=500, warm_up=20)
+        pair.rest()
+        measured = by_turns(benchmark, claiming(full), claiming(fresh), rounds=CLAIMS, warm_up=20)
     judge(f"claim of 1 of {MANY:,}, beside a million", measured)
 
 
@@ -275,6 +283,7 @@ def test_trigger_to_first_step(pair: Pair, benchmark: BenchmarkFixture, judge: J
             return perf_counter() - began
 
         rounds: list[tuple[float, float, float]] = []
+        pair.rest()
 
         def all_three() -> None:
             if len(rounds) % 2:  # whoever comes second finds the processor warmer
@@ -355,6 +364,7 @@ def test_two_workers(pair: Pair, tmp_path: Path, benchmark: BenchmarkFixture, ju
                 return perf_counter() - began
 
     rounds: list[tuple[float, float, float]] = []
+    pair.rest()
 
     def all_three() -> None:
         rounds.append((all_done(1, pair.fresh), all_done(2, pair.fresh), all_done(2, pair.full)))
