@@ -39,6 +39,8 @@ def claim(state: State, grant: Grant, want: Want, limit: int, now_ms: int) -> Cl
                 _offer_due(lane, now_ms)
             leases = [state.take(run, grant, now_ms) for run in _best(lanes, limit)]
         due = list(_next_due(lanes))
+        for lane in lanes:
+            lane.timers_told = lane.timers_set
     return Claimed(tuple(leases), min(due, default=None), now_ms)
 
 
@@ -90,6 +92,5 @@ def _best(lanes: Iterable[Lane], limit: int) -> Iterator[Run]:
 def _next_due(lanes: Iterable[Lane]) -> Iterator[int]:
     for lane in lanes:
         first = lane.due.first()
-        lane.timers_told = lane.timers_set
         if first is not None:
             yield first[0][0]

@@ -5,14 +5,15 @@ local MOVES = 20  -- timers and leases of a lane that one call puts in line
 
 local token, worker, lease_ms, limit = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local number_of_lanes = #ARGV - 5
-local QUEUE, TIMERS, HINTS = 1, 2, 5  -- where they stand among the keys of a lane
+local LANE_KEYS, QUEUE, TIMERS, HINTS = 5, 1, 2, 5  -- so many has a lane, and where these stand among them
+local AT_ONCE = 500  -- Lua passes arguments on its stack
 
 local leases, passes = {}, {}
 local function grant(id, run)
   leases[#leases + 1] = { id, run[FENCE], run[CRASHES], run[LANE] }
 end
 
-local function key_of(n, which) return KEYS[#KEYS - 5 * (number_of_lanes - n + 1) + which] end
+local function key_of(n, which) return KEYS[#KEYS - LANE_KEYS * (number_of_lanes - n + 1) + which] end
 
 local function next_due(n)
   local first = redis.call('ZRANGE', key_of(n, TIMERS), 0, 0, 'WITHSCORES')
@@ -97,7 +98,9 @@ local function forget_hints()
   for n = 1, number_of_lanes do
     if not heads[n] then idle[#idle + 1] = key_of(n, HINTS) end
   end
-  if idle[1] then redis.call('DEL', unpack(idle)) end  -- nothing is there to be woken for
+  for first = 1, #idle, AT_ONCE do  -- nothing is there to be woken for
+    redis.call('DEL', unpack(idle, first, math.min(first + AT_ONCE - 1, #idle)))
+  end
 end
 
 local granted = redis.call('LRANGE', prefix .. 'ct:' .. token, 0, 999)

@@ -19,11 +19,11 @@ def _another_name(_colour: Colour, _book: Any, pay: Any) -> Body[None]:  # noqa:
     yield pay("1a")
 
 
-def _another_kind(colour: Colour, _book: Any, _pay: Any) -> Body[None]:  # noqa: ANN401
+def _another_kind(colour: Colour, _book: Any, _pay: Any) -> Body[None]:  # noqa: ANN401  # steps of either colour
     yield colour.sleep(1)
 
 
-def _nothing(_colour: Colour, _book: Any, _pay: Any) -> Body[None]:  # noqa: ANN401
+def _nothing(_colour: Colour, _book: Any, _pay: Any) -> Body[None]:  # noqa: ANN401  # steps of either colour
     yield from ()
 
 

@@ -76,7 +76,7 @@ def test_workers_that_are_killed_again_and_again(start: Start, client: Flow, url
         workers = [start(lease="1500ms"), start(lease="1500ms")]
         for kill in range(kills):
             seen = len(effects(tmp_path))
-            until(lambda seen=seen: len(effects(tmp_path)) >= min(seen + 10, 12 * length))  # type: ignore[misc]
+            until(lambda seen=seen: len(effects(tmp_path)) >= min(seen + 10, 12 * length))  # type: ignore[misc]  # a default has no type in a lambda
             workers[kill % 2].send_signal(signal.SIGKILL)
             workers[kill % 2] = start(lease="1500ms")
         assert [handle.result(timeout=PATIENCE_S) for handle in handles] == [sum(range(length))] * 12

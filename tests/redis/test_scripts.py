@@ -1,6 +1,7 @@
 """What the server is given of the scripts: no more than each call is to pay for."""
 
 import re
+from importlib.resources import files
 
 import pytest
 
@@ -15,6 +16,13 @@ class TestEachScript:
         """A local that functions use is allocated in each call."""
         code = re.sub(r"'[^']*'", "", script(name).text.decode())
         assert set(re.findall(r"\b[A-Z][A-Z_]+\b", code)) <= {"KEYS", "ARGV"}
+
+    def test_a_constant_has_one_value(self, name: str) -> None:
+        """What a script is made of does not use one name for two things: the last one would be filled in everywhere."""
+        parts, _ = PARTS[name]
+        source = "".join(files("flowkit_redis.scripts").joinpath(f"{part}.lua").read_text() for part in (*parts, name))
+        names = ", ".join(re.findall(r"^local ([A-Z][A-Z_, ]*) =", source, re.MULTILINE)).split(", ")
+        assert len(names) == len(set(names))
 
     def test_no_function_is_made_for_nothing(self, name: str) -> None:
         """A function that is not used is allocated in each call as well."""

@@ -67,7 +67,7 @@ def test_servers_end_with_a_killed_test_process(tmp_path: Path) -> None:
     assert len(left) == 2, "".join(told)
     for pid, folder in left:
         until(lambda pid=pid: not is_there(int(pid)))  # type: ignore[misc]  # the value of now
-        until(lambda folder=folder: not Path(folder).exists())  # type: ignore[misc]
+        until(lambda folder=folder: not Path(folder).exists())  # type: ignore[misc]  # a default has no type in a lambda
 
 
 def test_a_forked_child_does_not_end_the_servers_of_its_parent() -> None:

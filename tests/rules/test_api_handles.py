@@ -70,7 +70,7 @@ class TestHandles:
                 result.unwrap()
 
     @pytest.mark.parametrize("timeout", [0, 0.01, "1ms", timedelta(milliseconds=1)], ids=str)
-    def test_a_result_that_does_not_come_in_time(self, flow: Flow, colour: Colour, timeout: Any) -> None:  # noqa: ANN401
+    def test_a_result_that_does_not_come_in_time(self, flow: Flow, colour: Colour, timeout: Any) -> None:  # noqa: ANN401  # whatever is passed
         """api.md: `ResultTimeout`, a `TimeoutError`, when the run is not finished in time; the run goes on."""
 
         @colour.task
